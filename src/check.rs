@@ -1,0 +1,117 @@
+//! Builds every room without starting it and collects what each finds wrong.
+
+use std::path::Path;
+
+use crate::agent::Agent;
+use crate::config::{Config, Durability, Place, Problem};
+
+/// A config that the agent can run, with what should be known about it.
+#[derive(Debug)]
+pub struct Checked {
+    /// The rooms, ready to run.
+    pub agent: Agent,
+    /// Name of the gateway.
+    pub gateway: String,
+    /// Where the agent answers commands.
+    pub socket: std::path::PathBuf,
+    /// Where the spool is.
+    pub spool: std::path::PathBuf,
+    /// Warnings.
+    pub warnings: Vec<Problem>,
+}
+
+/// Loads and checks a config file.
+///
+/// # Errors
+/// All problems, warnings included, if at least one is an error.
+pub fn check(path: &Path) -> Result<Checked, Vec<Problem>> {
+    let loaded = Config::load(path)?;
+    let config = loaded.config;
+    let mut warnings = loaded.warnings;
+    let top = Place { file: path.into(), line: 1, column: 1 };
+    warnings.extend(advice(&config, &top));
+    let (gateway, socket, spool) =
+        (config.gateway.name.clone(), config.control.socket.value.clone(), config.spool.path.value.clone());
+    let agent = if config.sources.is_empty() {
+        Err(vec![
+            Problem::error(&top, "source", "there is no source, so nothing can be heard")
+                .hint("add [source.concentrator] with type = \"semtech-udp\""),
+        ])
+    } else {
+        Agent::try_new(config)
+    };
+    match agent {
+        Ok(agent) => Ok(Checked { agent, gateway, socket, spool, warnings }),
+        Err(mut problems) => {
+            problems.extend(warnings);
+            sort(&mut problems);
+            Err(problems)
+        }
+    }
+}
+
+/// In the order of the file.
+fn sort(problems: &mut [Problem]) {
+    problems.sort_by_key(|problem| {
+        problem.place.as_ref().map(|place| (place.file.clone(), place.line, place.column))
+    });
+}
+
+/// What can be run, but not as somebody may expect.
+fn advice(config: &Config, top: &Place) -> Vec<Problem> {
+    let mut advice = Vec::new();
+    if !config.integrations.iter().any(|integration| integration.enabled) {
+        advice.push(
+            Problem::warning(
+                top,
+                "integration",
+                "no integration is enabled: what is heard is counted and dropped",
+            )
+            .hint("add [integration.NAME] with type = \"http\" or \"mqtt\""),
+        );
+    }
+    let spool = &config.spool;
+    if spool.durability.value == Durability::WriteBehind {
+        advice.push(Problem::warning(
+            &spool.durability.place,
+            "spool.durability",
+            "\"write-behind\" is not available in this version; \"immediate\" is used, which writes more and loses less",
+        ));
+    }
+    if spool.on_full.value == crate::config::OnFull::RefuseNew {
+        advice.push(Problem::warning(
+            &spool.on_full.place,
+            "spool.on_full",
+            "\"refuse-new\" is not available in this version; \"drop-oldest\" is used",
+        ));
+    }
+    if !spool.keep_delivered.value.is_zero() {
+        advice.push(Problem::warning(
+            &spool.keep_delivered.place,
+            "spool.keep_delivered",
+            "is not available in this version; delivered uplinks are deleted",
+        ));
+    }
+    if let Some(listen) = &config.metrics.listen {
+        advice.push(Problem::warning(&listen.place, "metrics.listen", "is not available in this version"));
+    }
+    for integration in &config.integrations {
+        let key = |key: &str| format!("integration.{}.{key}", integration.name.value);
+        if integration.order.value == crate::config::Order::LiveFirst {
+            let text = "\"live-first\" is not available in this version; \"oldest-first\" is used";
+            advice.push(Problem::warning(&integration.order.place, key("order"), text));
+        }
+        if integration.replay_rate.value > 0 {
+            let text =
+                "is not available in this version; a backlog is drained as fast as the far end takes it";
+            advice.push(Problem::warning(&integration.replay_rate.place, key("replay_rate"), text));
+        }
+        if let crate::config::IntegrationKind::Http(http) = &integration.kind
+            && http.batch.value > 1
+        {
+            let text = "is not available in this version; one uplink is sent a request";
+            advice.push(Problem::warning(&http.batch.place, key("batch"), text));
+        }
+    }
+    advice
+}

@@ -1,0 +1,180 @@
+//! What `status` says. The JSON is a contract (DESIGN section 6).
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::clock::{Clock, rfc3339};
+use crate::delivery::LaneStatus;
+use crate::metrics::{DoorCounters, DropReason};
+use crate::spool::{AccountView, View};
+use crate::uplink::Moment;
+
+/// An integration of the config, and where its lane shows its status.
+#[derive(Debug)]
+pub struct IntegrationStatus {
+    /// Its name.
+    pub name: String,
+    /// `http` or `mqtt`.
+    pub kind: &'static str,
+    /// `enabled` of the config.
+    pub enabled: bool,
+    /// Its lane's status.
+    pub lane: watch::Receiver<LaneStatus>,
+}
+
+/// What becomes known once the spool is open.
+#[derive(Debug)]
+pub struct Delivering {
+    /// The spool.
+    pub view: watch::Receiver<Arc<View>>,
+    /// The integrations, in the order of the config.
+    pub integrations: Vec<IntegrationStatus>,
+}
+
+/// Everything that a status is made of.
+#[derive(Debug)]
+pub struct StatusSource {
+    /// Name of the gateway.
+    pub gateway: String,
+    /// The spool's file.
+    pub spool_path: PathBuf,
+    /// Its limit, bytes.
+    pub spool_max_size: u64,
+    /// The door.
+    pub counters: Arc<DoorCounters>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// When the agent started, boot clock.
+    pub started_ns: u64,
+    /// Why the spool is not open yet.
+    pub opening: Mutex<String>,
+    /// Set once it is.
+    pub delivering: std::sync::OnceLock<Delivering>,
+}
+
+impl StatusSource {
+    /// Says why the spool is not open yet.
+    pub fn set_opening(&self, reason: String) {
+        *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// The status now.
+    pub fn snapshot(&self) -> Value {
+        let view = self.delivering.get().map(|delivering| delivering.view.borrow().clone());
+        let integrations = match (self.delivering.get(), &view) {
+            (Some(delivering), Some(view)) => self.integrations(delivering, view),
+            _ => Vec::new(),
+        };
+        let uptime_ns = self.clock.boot_ns().saturating_sub(self.started_ns);
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "gateway": self.gateway,
+            "time": rfc3339(self.clock.wall_us()),
+            "uptime_s": uptime_ns / 1_000_000_000,
+            "heard": self.counters.heard_total(),
+            "committed": view.as_ref().map_or(0, |view| view.committed),
+            "dropped": self.dropped(),
+            "spool": self.spool(view.as_deref()),
+            "integrations": integrations,
+        })
+    }
+
+    fn dropped(&self) -> Map<String, Value> {
+        DropReason::ALL
+            .iter()
+            .map(|reason| (reason.as_str().to_owned(), self.counters.dropped_total(*reason)))
+            .filter(|(_, n)| *n > 0)
+            .map(|(reason, n)| (reason, json!(n)))
+            .collect()
+    }
+
+    fn spool(&self, view: Option<&View>) -> Value {
+        let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (state, trouble) = match view {
+            None => ("opening", Some(opening).filter(|reason| !reason.is_empty())),
+            Some(view) if view.trouble.is_some() => ("degraded", view.trouble.clone()),
+            Some(_) => ("ok", None),
+        };
+        let set_aside = view.and_then(|view| view.set_aside.as_ref());
+        json!({
+            "state": state,
+            "trouble": trouble,
+            "path": self.spool_path,
+            "records": view.map_or(0, |view| view.records),
+            "bytes": view.map_or(0, |view| view.bytes),
+            "max_size": self.spool_max_size,
+            "syncs": view.map_or(0, |view| view.syncs),
+            "set_aside": set_aside.map(|aside| json!({ "path": aside.path, "reason": aside.reason })),
+        })
+    }
+
+    fn integrations(&self, delivering: &Delivering, view: &View) -> Vec<Value> {
+        let is_configured = |account: &AccountView| {
+            delivering
+                .integrations
+                .iter()
+                .any(|ours| ours.name == *account.name && ours.kind == &*account.kind)
+        };
+        let configured = delivering.integrations.iter().map(|ours| {
+            let account = view
+                .accounts
+                .iter()
+                .find(|account| ours.name == *account.name && ours.kind == &*account.kind);
+            let lane = ours.lane.borrow();
+            let state = lane.state(Instant::now()).as_str();
+            let mut entry = entry(&ours.name, ours.kind, ours.enabled, state, account);
+            self.add_lane(&mut entry, &lane);
+            Value::Object(entry)
+        });
+        // What was taken out of the config keeps its backlog visible (RULES S5).
+        let removed = view.accounts.iter().filter(|account| !is_configured(account)).map(|account| {
+            Value::Object(entry(&account.name, &account.kind, false, "removed", Some(account)))
+        });
+        configured.chain(removed).collect()
+    }
+
+    fn add_lane(&self, entry: &mut Map<String, Value>, lane: &LaneStatus) {
+        entry.insert("since".into(), json!(rfc3339(lane.since_us)));
+        entry.insert("in_flight".into(), json!(lane.in_flight));
+        entry.insert("oldest_s".into(), json!(lane.oldest.and_then(|at| self.age_s(at))));
+        entry.insert("last_success".into(), json!(lane.last_success_us.and_then(rfc3339)));
+        let last_error = lane.last_error.as_ref().map(|error| {
+            json!({ "layer": error.layer.as_str(), "message": error.message, "time": rfc3339(error.at_us) })
+        });
+        entry.insert("last_error".into(), json!(last_error));
+    }
+
+    /// Seconds since then; by the boot clock where it is the same boot, else by the wall clock.
+    fn age_s(&self, at: Moment) -> Option<u64> {
+        if at.boot_id == self.clock.boot_id() {
+            return Some(self.clock.boot_ns().saturating_sub(at.boot_ns) / 1_000_000_000);
+        }
+        u64::try_from(self.clock.wall_us().saturating_sub(at.wall_us) / 1_000_000).ok()
+    }
+}
+
+fn entry(
+    name: &str,
+    kind: &str,
+    enabled: bool,
+    state: &str,
+    account: Option<&AccountView>,
+) -> Map<String, Value> {
+    let lost: Map<String, Value> = account
+        .map(|account| account.lost.iter().map(|(loss, n)| (loss.as_str().to_owned(), json!(n))).collect())
+        .unwrap_or_default();
+    let mut entry = Map::new();
+    entry.insert("name".into(), json!(name));
+    entry.insert("type".into(), json!(kind));
+    entry.insert("enabled".into(), json!(enabled));
+    entry.insert("state".into(), json!(state));
+    entry.insert("backlog".into(), json!(account.map_or(0, |account| account.backlog)));
+    entry.insert("delivered".into(), json!(account.map_or(0, |account| account.delivered)));
+    entry.insert("dead_letters".into(), json!(account.map_or(0, |account| account.dead_letters)));
+    entry.insert("dropped".into(), Value::Object(lost));
+    entry
+}

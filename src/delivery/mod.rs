@@ -1,0 +1,37 @@
+//! Delivery: from the spool to the far end, one lane an integration.
+//!
+//! # What it owns
+//!
+//! A [`Lane`] is one integration's way through the log: which records are its, which of them are under way, when the next
+//! attempt may start, and whether the far end is well (RULES S8). It knows no protocol. The integration drives it:
+//!
+//! ```text
+//!   spool ──scan──> Lane ──next()──> Lease ──> integration ──> far end
+//!     ^                                             │
+//!     └──settle── Lane <──settle(lease, Outcome)────┘
+//! ```
+//!
+//! so an MQTT window, HTTP requests in parallel and batches are the same to it.
+//!
+//! # Invariants
+//!
+//! - A record is settled as delivered only with a [`Receipt`](outcome::Receipt), which only an answer of the far end makes.
+//! - At most 64 unsettled records are held, so that what is settled always fits 64 ranges (S4), and RAM does not grow with
+//!   the backlog.
+//! - With [`Ordering::PerKey`] at most one record a device is under way; with [`Ordering::Stream`] records go out in the
+//!   order of the log. Either way first attempts of a device leave in the order they were heard (S15).
+//! - A transient failure stops new sends until the back-off ends, and then one attempt goes first, alone, until the far
+//!   end has accepted something. A refusal by the endpoint stops them until the next probe. Nothing is ever given up
+//!   because of the link, and nothing waits for a human.
+//! - Lanes share nothing but the spool and the link-up signal; each runs on its integration's own thread.
+
+mod backoff;
+mod lane;
+pub mod link;
+pub mod outcome;
+mod status;
+
+pub use backoff::Backoff;
+pub use lane::{Lane, LaneSettings, Lease, Ordering};
+pub use link::{LinkUp, Stop, Stopper};
+pub use status::{LaneStatus, LastError, State};

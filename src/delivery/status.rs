@@ -1,0 +1,143 @@
+//! How a lane is doing, for those who look (RULES S8).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::uplink::Moment;
+
+use super::outcome::{Failure, Layer};
+
+/// Failures and time without success that make an integration *down*.
+const DOWN_FAILURES: u32 = 3;
+const DOWN_AFTER: Duration = Duration::from_secs(30);
+
+/// The states of an integration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing is wrong.
+    Active,
+    /// `enabled = false`: no new routes, backlog kept.
+    Inactive,
+    /// The last attempt failed.
+    Degraded,
+    /// At least three failures and 30 s without success; retried.
+    Down,
+    /// The far end refuses us; probed.
+    Blocked,
+}
+
+impl State {
+    /// As in `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Active => "active",
+            State::Inactive => "inactive",
+            State::Degraded => "degraded",
+            State::Down => "down",
+            State::Blocked => "blocked",
+        }
+    }
+}
+
+/// The last failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastError {
+    /// Where it happened.
+    pub layer: Layer,
+    /// What happened. Never a secret.
+    pub message: String,
+    /// When, microseconds since 1970.
+    pub at_us: i64,
+}
+
+/// A snapshot of a lane.
+#[derive(Clone, Debug)]
+pub struct LaneStatus {
+    inactive: bool,
+    blocked: bool,
+    failures: u32,
+    failing_since: Option<Instant>,
+    /// When the present state began, microseconds since 1970.
+    pub since_us: i64,
+    /// When the far end last accepted something, microseconds since 1970.
+    pub last_success_us: Option<i64>,
+    /// The last failure.
+    pub last_error: Option<LastError>,
+    /// When the oldest record that waits was heard.
+    pub oldest: Option<Moment>,
+    /// Records under way.
+    pub in_flight: usize,
+}
+
+impl LaneStatus {
+    pub(super) fn starting(now_us: i64) -> LaneStatus {
+        LaneStatus {
+            inactive: false,
+            blocked: false,
+            failures: 0,
+            failing_since: None,
+            since_us: now_us,
+            last_success_us: None,
+            last_error: None,
+            oldest: None,
+            in_flight: 0,
+        }
+    }
+
+    /// The status of an integration that is switched off.
+    pub fn inactive(now_us: i64) -> LaneStatus {
+        LaneStatus { inactive: true, ..LaneStatus::starting(now_us) }
+    }
+
+    /// The state at `now`.
+    pub fn state(&self, now: Instant) -> State {
+        let failing_for = self.failing_since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        if self.inactive {
+            State::Inactive
+        } else if self.blocked {
+            State::Blocked
+        } else if self.failures == 0 {
+            State::Active
+        } else if self.failures >= DOWN_FAILURES && failing_for >= DOWN_AFTER {
+            State::Down
+        } else {
+            State::Degraded
+        }
+    }
+
+    /// Failures since the last success.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Whether the last attempt failed: then one attempt goes first, alone.
+    pub(super) fn failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    pub(super) fn success(&mut self, delivered_us: Option<i64>, now_us: i64) {
+        if self.failures > 0 {
+            self.since_us = now_us;
+        }
+        self.blocked = false;
+        self.failures = 0;
+        self.failing_since = None;
+        self.last_success_us = delivered_us.or(self.last_success_us);
+    }
+
+    pub(super) fn failure(&mut self, failure: &Failure, blocks: bool, now: Instant, now_us: i64) {
+        if self.failures == 0 || (blocks && !self.blocked) {
+            self.since_us = now_us;
+        }
+        self.blocked |= blocks;
+        self.failures = self.failures.saturating_add(1);
+        self.failing_since.get_or_insert(now);
+        self.last_error =
+            Some(LastError { layer: failure.layer, message: failure.message.clone(), at_us: now_us });
+    }
+}

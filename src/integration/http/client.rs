@@ -1,0 +1,245 @@
+//! One HTTP request: sent, answered, judged.
+//!
+//! The client is called from the worker threads of its lane, several at a time, and blocks. ureq keeps the connections;
+//! the numbers here keep them small and bounded. A connection goes back to the pool only if its answer was read to the
+//! end, so that is done, up to [`MAX_BODY_BYTES`]; an endpoint that sends more gets a new connection the next time.
+
+use std::fmt;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::Agent;
+use ureq::http::header::{DATE, HeaderName, LOCATION, RETRY_AFTER};
+use ureq::http::{HeaderMap, Response};
+
+use super::answer::{Answer, retry_after};
+use super::kept;
+use super::request::RequestMaker;
+use super::target::Target;
+use crate::clock::Clock;
+use crate::config::{Http, Integration, IntegrationKind, Problem, SuccessCodes, Tls};
+use crate::delivery::outcome::Outcome;
+use crate::integration::dial::{Dial, HttpConnector, Lookup, Peer, http_failure};
+use crate::printable::printable;
+use crate::uplink::Uplink;
+
+/// Each connection has one such buffer in and one out, in bytes. An answer's headers must fit into one.
+pub(super) const BUFFER_BYTES: usize = 8 << 10;
+
+/// How long a name or a connection, TLS included, may take of an attempt's time: enough for a satellite link, and no more
+/// than the whole attempt.
+const MAX_CONNECT: Duration = Duration::from_secs(15);
+
+/// How long an idle connection is kept. Longer, and a NAT in between may have dropped it without a word, which costs
+/// the next attempt its whole timeout.
+const MAX_IDLE: Duration = Duration::from_secs(15);
+
+/// What is read of an answer's body, in bytes.
+const MAX_BODY_BYTES: usize = 64 << 10;
+
+/// What is kept of it to be shown, in bytes: 256 characters (RULES S37) of at most 4.
+const KEPT_BODY_BYTES: usize = 1_024;
+
+const USER_AGENT: &str = concat!("packhorse/", env!("CARGO_PKG_VERSION"));
+
+/// Sends the uplinks of one integration. Shared by its workers.
+pub struct HttpClient {
+    name: String,
+    agent: Agent,
+    requests: RequestMaker,
+    success: SuccessCodes,
+    timeout: Duration,
+    peer: Peer,
+    shown_url: String,
+    clock: Arc<dyn Clock>,
+}
+
+impl HttpClient {
+    /// Checks everything about `integration` that can be checked without sending, and reads its certificates.
+    pub fn try_new(
+        gateway_name: &str,
+        integration: &Integration,
+        dial: &Dial,
+    ) -> Result<HttpClient, Vec<Problem>> {
+        let key = |name: &str| format!("integration.{}.{name}", *integration.name);
+        let IntegrationKind::Http(http) = &integration.kind else {
+            let message = format!("a {} integration is not sent over HTTP", integration.type_name());
+            return Err(vec![Problem::error(&integration.name.place, key("type"), message)]);
+        };
+        let mut problems = Vec::new();
+        if *http.batch > 1 {
+            let message = "batches are not available in this version";
+            problems.push(Problem::error(&http.batch.place, key("batch"), message).hint("use batch = 1"));
+        }
+        let target = Target::try_new(integration, http)?;
+        let connector = kept(connector(integration, &target, dial), &mut problems);
+        let requests = kept(RequestMaker::try_new(gateway_name, integration, http, &target), &mut problems);
+        match (connector, requests) {
+            (Some(connector), Some(requests)) if problems.is_empty() => Ok(HttpClient {
+                name: integration.name.value.clone(),
+                agent: Agent::with_parts(limits(http), connector, Lookup::default()),
+                requests,
+                success: http.success_codes.clone(),
+                timeout: http.timeout,
+                peer: target.peer,
+                shown_url: target.shown,
+                clock: Arc::clone(dial.clock()),
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    /// Sends `uplink` and waits for the answer, no longer than `timeout`. `attempt` counts from 1.
+    pub fn send(&self, uplink: &Uplink, attempt: u32) -> Outcome {
+        let request = match self.requests.make(uplink, attempt) {
+            Ok(request) => request,
+            Err(failure) => return Outcome::Failed(failure),
+        };
+        match self.agent.run(request) {
+            Ok(response) => self.read(response).judge(&self.success, &self.peer.host, &self.name),
+            Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.timeout)),
+        }
+    }
+
+    /// Ends the requests in flight and refuses new ones, for good.
+    pub fn shutdown(&self) {
+        self.agent.clone().shutdown();
+    }
+
+    /// The URL for people: its placeholders as they are, no query.
+    pub fn shown_url(&self) -> &str {
+        &self.shown_url
+    }
+
+    fn read(&self, mut response: Response<ureq::Body>) -> Answer {
+        let headers = response.headers();
+        let retry_after = retry_after(text(headers, RETRY_AFTER), text(headers, DATE), self.clock.wall_us());
+        let location = self.shown(text(headers, LOCATION).unwrap_or_default());
+        let status = response.status();
+        let body = drained(response.body_mut().as_reader());
+        let body = if self.success.contains(status.as_u16()) {
+            String::new()
+        } else {
+            self.shown(&String::from_utf8_lossy(&body))
+        };
+        Answer { status, retry_after, location, body }
+    }
+
+    /// Foreign text, fit for people: none of our secrets, nothing that a terminal obeys.
+    fn shown(&self, foreign: &str) -> String {
+        printable(&self.requests.hide(foreign))
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient")
+            .field("name", &self.name)
+            .field("url", &self.shown_url)
+            .finish_non_exhaustive()
+    }
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Reads a body to its end or the limit; gives its beginning. An error ends it too: the status has been given already.
+fn drained(mut body: impl Read) -> Vec<u8> {
+    let mut beginning = Vec::new();
+    let mut chunk = [0; 2_048];
+    let mut total = 0;
+    while total < MAX_BODY_BYTES {
+        let read = match body.read(&mut chunk) {
+            Ok(0) | Err(_) => break,
+            Ok(n) => chunk.get(..n).unwrap_or_default(),
+        };
+        total += read.len();
+        let wanted = KEPT_BODY_BYTES.saturating_sub(beginning.len());
+        beginning.extend(read.iter().take(wanted));
+    }
+    beginning
+}
+
+/// How ureq is held to what one integration may use.
+fn limits(http: &Http) -> ureq::config::Config {
+    let idle = usize::from(http.parallel);
+    Agent::config_builder()
+        .timeout_global(Some(http.timeout))
+        .timeout_resolve(Some(http.timeout.min(MAX_CONNECT)))
+        .timeout_connect(Some(http.timeout.min(MAX_CONNECT)))
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .proxy(None)
+        .user_agent(USER_AGENT)
+        .accept_encoding("")
+        .input_buffer_size(BUFFER_BYTES)
+        .output_buffer_size(BUFFER_BYTES)
+        // One less than the buffer, so that headers which fill it are named as such.
+        .max_response_header_size(BUFFER_BYTES - 1)
+        .max_idle_connections(idle)
+        .max_idle_connections_per_host(idle)
+        .max_idle_age(MAX_IDLE)
+        .build()
+}
+
+fn connector(integration: &Integration, target: &Target, dial: &Dial) -> Result<HttpConnector, Vec<Problem>> {
+    let key = format!("integration.{}.tls", *integration.name);
+    let Some(server_name) = &target.server_name else {
+        let Tls { ca, cert, key: private_key, .. } = &integration.tls;
+        return match [ca, cert, private_key].into_iter().flatten().next() {
+            None => Ok(HttpConnector::plain()),
+            Some(path) => {
+                let message = "the URL says http://, so nothing of this is used";
+                Err(vec![
+                    Problem::error(&path.place, key, message).hint("use https://, or take the table out"),
+                ])
+            }
+        };
+    };
+    let mut settings = integration.tls.clone();
+    if settings.alpn.is_empty() {
+        settings.alpn.push("http/1.1".to_owned());
+    }
+    if settings.alpn.iter().any(|protocol| protocol == "h2") {
+        let message = "h2 can't be offered: requests are made in HTTP/1.1";
+        return Err(vec![Problem::error(&integration.name.place, format!("{key}.alpn"), message)]);
+    }
+    Ok(HttpConnector::secure(dial.tls(&key, &settings)?, server_name.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+    use super::*;
+    use crate::config::Method;
+    use crate::integration::testing::http_integration;
+
+    #[test]
+    fn nothing_of_the_environment_and_no_redirect_is_followed() {
+        let integration = http_integration("http://127.0.0.1:1/", Method::Post);
+        let IntegrationKind::Http(http) = &integration.kind else { panic!() };
+        let config = limits(http);
+        assert!(config.proxy().is_none());
+        assert_eq!(config.max_redirects(), 0);
+        assert!(!config.max_redirects_will_error() && !config.http_status_as_error());
+        assert_eq!(config.timeouts().global, Some(http.timeout));
+        assert_eq!(config.timeouts().connect, Some(http.timeout.min(MAX_CONNECT)));
+        assert_eq!(config.timeouts().resolve, Some(http.timeout.min(MAX_CONNECT)));
+        assert_eq!((config.input_buffer_size(), config.output_buffer_size()), (BUFFER_BYTES, BUFFER_BYTES));
+        assert_eq!(config.max_idle_connections(), usize::from(http.parallel));
+        assert_eq!(config.max_idle_connections_per_host(), usize::from(http.parallel));
+    }
+
+    #[test]
+    fn a_body_is_read_up_to_the_limit_and_its_beginning_kept() {
+        let whole = vec![b'x'; 3_000];
+        assert_eq!(drained(&whole[..]), vec![b'x'; KEPT_BODY_BYTES]);
+        assert_eq!(drained(&b"short"[..]), b"short");
+        let mut endless = std::io::repeat(b'y');
+        assert_eq!(drained(&mut endless).len(), KEPT_BODY_BYTES);
+    }
+}

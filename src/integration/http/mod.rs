@@ -1,0 +1,108 @@
+//! HTTP: one request an uplink, several under way, order per device kept.
+//!
+//! ```text
+//!   Lane ──next──> driver ──job──> worker 1..parallel ──POST──> far end
+//!     ^              │  ^                 │
+//!     └── settle ────┘  └── outcome ──────┘
+//! ```
+//!
+//! ureq blocks, so each request under way has a thread, started when first needed. The driver is the only one that touches
+//! the lane. Whose turn it is (one request a device, one probe after a failure) is the lane's business.
+//!
+//! [`HttpClient`] makes one request of one uplink and says what became of it:
+//!
+//! ```text
+//! Uplink ──request──> URL, headers, body, credentials ──client──> ureq over dial ──answer──> Outcome
+//!               └── RenderError: the record                  └── dial::http_failure: the link
+//! ```
+//!
+//! Its invariants:
+//! - Delivered means that a status among `success_codes` was read. Redirects are not followed and no proxy is asked,
+//!   so no stranger can answer for the endpoint.
+//! - The id of an uplink is on every attempt (`Idempotency-Key`); only `X-Attempt` tells attempts apart.
+//! - An attempt ends within `timeout`, whatever the far end does, and holds a bounded amount of memory.
+//! - What a [`Failure`](crate::delivery::outcome::Failure) repeats of an answer has no control characters (RULES S37)
+//!   and none of our secrets (invariant 8).
+
+mod answer;
+mod client;
+mod request;
+mod target;
+mod workers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{self, IntegrationKind, Problem};
+use crate::delivery::{Lane, Stop};
+use crate::integration::dial::Dial;
+
+pub use client::HttpClient;
+use workers::Workers;
+
+/// How long requests under way may take to finish once the agent is to stop; after that they are broken off, stay in the
+/// spool and are sent again after the start.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// An HTTP integration, ready to run.
+#[derive(Debug)]
+pub struct Http {
+    client: Arc<HttpClient>,
+    parallel: usize,
+}
+
+impl Http {
+    /// Builds the client.
+    ///
+    /// # Errors
+    /// What is wrong with its settings.
+    pub fn try_new(
+        gateway: &str,
+        integration: &config::Integration,
+        dial: &Dial,
+    ) -> Result<Http, Vec<Problem>> {
+        let parallel = match &integration.kind {
+            IntegrationKind::Http(http) => usize::from(http.parallel),
+            IntegrationKind::Mqtt(_) => 1,
+        };
+        Ok(Http { client: Arc::new(HttpClient::try_new(gateway, integration, dial)?), parallel })
+    }
+
+    /// Drives the lane until `stop`.
+    pub async fn run(self, mut lane: Lane, mut stop: Stop) {
+        let mut workers = Workers::new(Arc::clone(&self.client), Arc::clone(lane.name()));
+        loop {
+            let has_room = lane.in_flight() < self.parallel;
+            tokio::select! {
+                biased;
+                () = stop.stopped() => break,
+                (lease, outcome) = workers.done() => lane.settle(lease, outcome),
+                lease = lane.next(), if has_room => {
+                    if let Err(lease) = workers.send(lease) {
+                        lane.release(lease);
+                    }
+                }
+            }
+        }
+        self.finish(&mut lane, &mut workers).await;
+    }
+
+    async fn finish(&self, lane: &mut Lane, workers: &mut Workers) {
+        let deadline = tokio::time::Instant::now() + STOP_GRACE;
+        while lane.in_flight() > 0 {
+            tokio::select! {
+                (lease, outcome) = workers.done() => lane.settle(lease, outcome),
+                () = tokio::time::sleep_until(deadline) => break,
+            }
+        }
+        self.client.shutdown();
+    }
+}
+
+/// What was made, or nothing and one problem more or several.
+fn kept<T>(made: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Option<T> {
+    made.map_err(|more| problems.extend(more)).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! The request that is made of an uplink.
+//!
+//! Everything that does not depend on the uplink is made and checked once. What the user sets wins over what we would
+//! send, except for the headers that frame the message: a wrong length or a `Connection: close` there would break the
+//! delivery of uplinks that are all right, so they are refused when the configuration is read.
+
+use ureq::http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use ureq::http::{self, Request};
+
+use super::kept;
+use super::target::Target;
+use crate::config::{Http, Integration, Method, Problem, Secret, Spot};
+use crate::delivery::outcome::{Failure, Layer};
+use crate::integration::auth::Credentials;
+use crate::render::{Purpose, RenderError, Renderer, Template, percent_encode};
+use crate::uplink::Uplink;
+
+/// Headers that frame a message (RFC 9112, sections 6 and 9, and what goes with them).
+const FRAMING: [HeaderName; 7] =
+    [CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+
+/// The longest URL and the longest header value, in bytes. Each must fit into the output buffer with its name, and few
+/// servers take more.
+const MAX_LINE_BYTES: usize = super::client::BUFFER_BYTES - 512;
+
+/// A word of a header value that is shorter than this is no key.
+const MIN_KEY_CHARS: usize = 8;
+
+/// Makes the requests of one integration. Holds secrets, so it has no `Debug`.
+pub(super) struct RequestMaker {
+    method: http::Method,
+    url: Template,
+    headers: Vec<(HeaderName, Template)>,
+    credentials: Credentials,
+    renderer: Renderer,
+    /// What an answer must not show, besides the credentials.
+    hidden: Vec<String>,
+}
+
+impl RequestMaker {
+    pub(super) fn try_new(
+        gateway_name: &str,
+        integration: &Integration,
+        http: &Http,
+        target: &Target,
+    ) -> Result<RequestMaker, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let table = format!("integration.{}", *integration.name);
+        let renderer = kept(Renderer::try_new(gateway_name, integration), &mut problems);
+        let credentials =
+            kept(Credentials::try_new(&format!("{table}.auth"), &integration.auth), &mut problems);
+        let taken = credentials.as_ref().and_then(Credentials::header_name);
+        let headers = kept(headers(&format!("{table}.headers"), &http.headers, taken), &mut problems);
+        match (renderer, credentials, headers) {
+            (Some(renderer), Some(credentials), Some(headers)) => Ok(RequestMaker {
+                method: method(http.method),
+                url: target.url.clone(),
+                headers,
+                credentials,
+                renderer,
+                hidden: hidden(target, &http.headers),
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    /// The request of attempt number `attempt`. A failure blames the record.
+    pub(super) fn make(&self, uplink: &Uplink, attempt: u32) -> Result<Request<Vec<u8>>, Failure> {
+        let body = self.renderer.body(uplink)?;
+        let is_fixed = self.url.is_static() && self.headers.iter().all(|(_, value)| value.is_static());
+        let context = if is_fixed { serde_json::Value::Null } else { self.renderer.context(uplink) };
+
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(body.content_type));
+        headers.insert("idempotency-key", value(uplink.id.to_string(), "Idempotency-Key")?);
+        headers.insert("x-attempt", HeaderValue::from(attempt));
+        for (name, template) in &self.headers {
+            let rendered = template.render(&context).map_err(unrenderable)?;
+            headers.insert(name.clone(), value(rendered, name.as_str())?);
+        }
+        let mut url = self.url.render(&context).map_err(unrenderable)?;
+        self.credentials.apply(&mut url, &mut headers);
+        if url.len() > MAX_LINE_BYTES {
+            return Err(too_long("the URL", url.len()));
+        }
+
+        let request = Request::builder().method(self.method.clone()).uri(url).body(body.bytes);
+        let mut request = request
+            .map_err(|_| Failure::record(Layer::Render, "the URL that this uplink makes is not one"))?;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// `text` of an answer without our secrets in it.
+    pub(super) fn hide(&self, text: &str) -> String {
+        let text = self.credentials.hide(text);
+        self.hidden.iter().fold(text, |text, secret| text.replace(secret.as_str(), "[secret]"))
+    }
+}
+
+fn method(method: Method) -> http::Method {
+    match method {
+        Method::Post => http::Method::POST,
+        Method::Put => http::Method::PUT,
+        Method::Patch => http::Method::PATCH,
+    }
+}
+
+fn value(text: String, name: &str) -> Result<HeaderValue, Failure> {
+    if text.len() > MAX_LINE_BYTES {
+        return Err(too_long(&format!("header {name}"), text.len()));
+    }
+    let mut value = HeaderValue::try_from(text).map_err(|_| {
+        Failure::record(Layer::Render, format!("header {name} gets a character that it can't carry"))
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn too_long(what: &str, bytes: usize) -> Failure {
+    Failure::record(
+        Layer::Render,
+        format!("{what} gets {bytes} bytes long; at most {MAX_LINE_BYTES} are sent"),
+    )
+}
+
+fn unrenderable(error: RenderError) -> Failure {
+    Failure::record(Layer::Render, error.to_string())
+}
+
+/// Checks the headers of the configuration; `taken` is the one that authentication sets.
+fn headers(
+    key: &str,
+    given: &[(Spot<String>, Secret)],
+    taken: Option<&HeaderName>,
+) -> Result<Vec<(HeaderName, Template)>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut headers: Vec<(HeaderName, Template)> = Vec::new();
+    for (name, value) in given {
+        let key = format!("{key}.{}", **name);
+        let problem = |message: &str| Problem::error(&name.place, key.as_str(), message);
+        let header = match HeaderName::try_from(name.as_str()) {
+            Err(_) => Err(problem("not a name that an HTTP header can have")),
+            Ok(header) if FRAMING.contains(&header) => {
+                Err(problem("this header is made by the agent itself"))
+            }
+            Ok(header) if taken == Some(&header) => {
+                Err(problem("set here and by auth").hint("keep one of them"))
+            }
+            Ok(header) if headers.iter().any(|(other, _)| *other == header) => {
+                Err(problem("set twice: the case of a header's name does not count"))
+            }
+            Ok(header) => Ok(header),
+        };
+        let template = match Template::parse(value.expose(), Purpose::Header) {
+            Err(error) => Err(error.into_problem(&name.place, key.as_str())),
+            Ok(_) if value.expose().len() > MAX_LINE_BYTES => Err(problem("the value is too long")),
+            Ok(template) => Ok(template),
+        };
+        match (header, template) {
+            (Ok(header), Ok(template)) => headers.push((header, template)),
+            (header, template) => problems.extend(header.err().into_iter().chain(template.err())),
+        }
+    }
+    if problems.is_empty() { Ok(headers) } else { Err(problems) }
+}
+
+/// Header values are secrets to the configuration; so are keys that somebody wrote into the query. An answer may repeat
+/// them as they are or percent-encoded.
+fn hidden(target: &Target, headers: &[(Spot<String>, Secret)]) -> Vec<String> {
+    let is_key = |word: &&str| word.chars().count() >= MIN_KEY_CHARS && !word.contains("{{");
+    let words = headers.iter().flat_map(|(_, value)| value.expose().split_whitespace()).filter(is_key);
+    let mut hidden: Vec<String> = words
+        .flat_map(|word| [word.to_owned(), percent_encode(word)])
+        .chain(target.query_values.iter().cloned())
+        .collect();
+    hidden.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    hidden.dedup();
+    hidden
+}

@@ -1,0 +1,413 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::clock::{Clock as _, ManualClock, RELEASE_FLOOR_US};
+use crate::config::{ApiKeyIn, Auth, Integration, Method, SuccessCodes};
+use crate::delivery::outcome::{Blame, Failure, Layer, Outcome};
+use crate::integration::dial::Dial;
+use crate::integration::testing::{
+    Authority, Endpoint, Leaf, Reply, http_integration, http_of, secret, spot, write,
+};
+use crate::uplink::{Flags, Kind, Moment, Rx, TimeSource, Uplink};
+
+fn uplink() -> Uplink {
+    Uplink {
+        id: uuid::Uuid::from_u128(0x01936b1e_0000_7000_8000_0000000000aa),
+        source: Arc::from("concentrator"),
+        kind: Kind::Lorawan,
+        content: data_encoding::HEXLOWER.decode(b"402e1f0b26802900026a5bc1d2e3f405").unwrap(),
+        dev_eui: None,
+        f_cnt: None,
+        rx: Rx::default(),
+        at: Moment { boot_id: [7; 16], boot_ns: 1, wall_us: RELEASE_FLOOR_US, source: TimeSource::Ntp },
+        flags: Flags::default(),
+    }
+}
+
+fn dial() -> Dial {
+    Dial::new(Arc::new(ManualClock::new()))
+}
+
+fn client(integration: &Integration) -> HttpClient {
+    HttpClient::try_new("barn-roof", integration, &dial()).unwrap()
+}
+
+fn problems(integration: &Integration) -> Vec<Problem> {
+    HttpClient::try_new("barn-roof", integration, &dial()).unwrap_err()
+}
+
+fn failure(outcome: Outcome) -> Failure {
+    match outcome {
+        Outcome::Failed(failure) => failure,
+        Outcome::Delivered(receipt) => panic!("delivered: {receipt}"),
+    }
+}
+
+/// Sends one uplink to an endpoint that answers `reply`.
+fn answered(reply: Reply) -> Outcome {
+    let endpoint = Endpoint::plain(vec![reply]);
+    client(&http_integration(&endpoint.url("http", "/up"), Method::Post)).send(&uplink(), 1)
+}
+
+fn shown(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Delivered(receipt) => receipt.to_string(),
+        Outcome::Failed(failure) => format!("{failure} {failure:?}"),
+    }
+}
+
+#[test]
+fn a_request_is_what_the_reference_says() {
+    let endpoint = Endpoint::plain(vec![Reply::of("201 Created", "", "{}")]);
+    let url = endpoint.url("http", "/v1/{{device.dev_addr}}/up?n={{f_cnt}}");
+    let mut integration = http_integration(&url, Method::Put);
+    http_of(&mut integration).headers = vec![
+        (spot("X-Site".into()), secret("site {{gateway.name}}")),
+        (spot("content-type".into()), secret("application/vnd.acme+json")),
+    ];
+    let client = client(&integration);
+    assert_eq!(shown(&client.send(&uplink(), 3)), "HTTP 201");
+
+    let request = endpoint.received();
+    assert_eq!(request.line, "PUT /v1/260b1f2e/up?n=41 HTTP/1.1");
+    for (name, value) in [
+        ("idempotency-key", "01936b1e-0000-7000-8000-0000000000aa"),
+        ("x-attempt", "3"),
+        ("user-agent", concat!("packhorse/", env!("CARGO_PKG_VERSION"))),
+        ("content-type", "application/vnd.acme+json"),
+        ("x-site", "site barn-roof"),
+        ("host", &endpoint.address.to_string()),
+    ] {
+        assert_eq!(request.header(name), Some(value), "{request:?}");
+    }
+    assert_eq!(request.header("transfer-encoding"), None);
+    assert_eq!(request.header("content-length"), Some(request.body.len().to_string().as_str()));
+    let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+    assert_eq!(body["f_cnt"], 41);
+    assert_eq!(client.shown_url(), endpoint.url("http", "/v1/{{device.dev_addr}}/up?…"));
+}
+
+#[test]
+fn attempts_differ_in_nothing_but_their_number() {
+    let endpoint = Endpoint::plain(vec![Reply::of("503 Busy", "", ""), Reply::of("204 No Content", "", "")]);
+    let client = client(&http_integration(&endpoint.url("http", "/up"), Method::Patch));
+    failure(client.send(&uplink(), 1));
+    assert_eq!(shown(&client.send(&uplink(), 2)), "HTTP 204");
+    let (mut first, mut second) = (endpoint.received(), endpoint.received());
+    assert_eq!((first.header("x-attempt"), second.header("x-attempt")), (Some("1"), Some("2")));
+    first.headers.retain(|(name, _)| name != "x-attempt");
+    second.headers.retain(|(name, _)| name != "x-attempt");
+    assert_eq!((first.line, first.headers, first.body), (second.line, second.headers, second.body));
+}
+
+#[test]
+fn s1_answers_are_judged_by_their_status() {
+    let link = |seconds: Option<u64>| Blame::Link { retry_after: seconds.map(Duration::from_secs) };
+    for (reply, blame) in [
+        (Reply::of("400 Bad Request", "", "no"), Blame::Record),
+        (Reply::of("401 Unauthorized", "", ""), Blame::Endpoint),
+        (Reply::of("404 Not Found", "", "where?"), Blame::Endpoint),
+        (Reply::of("429 Too Many Requests", "Retry-After: 30\r\n", ""), link(Some(30))),
+        (Reply::of("503 Service Unavailable", "", "later"), link(None)),
+        // HTTP/1.0 style: the end of the connection ends the body.
+        (Reply::Last("HTTP/1.1 422 Unprocessable\r\n\r\nodd".into()), Blame::Record),
+        // The status was given; a body that breaks off takes nothing back.
+        (Reply::Last("HTTP/1.1 413 Too Large\r\nContent-Length: 99\r\n\r\ncut".into()), Blame::Record),
+    ] {
+        let failure = failure(answered(reply.clone()));
+        assert_eq!((failure.layer, failure.blame), (Layer::Http, blame), "{reply:?}");
+    }
+    let cut = answered(Reply::Last("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ncut".into()));
+    assert_eq!(shown(&cut), "HTTP 200");
+}
+
+#[test]
+fn s1_a_redirect_is_shown_and_not_followed() {
+    let portal = Endpoint::plain(vec![Reply::of("200 OK", "", "welcome to the hotel")]);
+    for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+        let location = format!("Location: {}\r\n", portal.url("http", "/login"));
+        let failure = failure(answered(Reply::of(status, &location, "<html>")));
+        assert_eq!((failure.layer, failure.blame), (Layer::Http, Blame::Endpoint));
+        assert!(failure.message.contains(&portal.url("http", "/login")), "{failure}");
+        assert!(failure.message.contains("captive portal"), "{failure}");
+    }
+    assert!(portal.received_no_more());
+}
+
+#[test]
+fn success_codes_are_the_configured_ones() {
+    let endpoint = Endpoint::plain(vec![Reply::of("204 No Content", "", ""), Reply::of("302 Found", "", "")]);
+    let mut integration = http_integration(&endpoint.url("http", "/up"), Method::Post);
+    http_of(&mut integration).success_codes = SuccessCodes(vec![200..=200, 302..=302]);
+    let client = client(&integration);
+    assert_eq!(failure(client.send(&uplink(), 1)).blame, Blame::Endpoint);
+    assert_eq!(shown(&client.send(&uplink(), 2)), "HTTP 302");
+}
+
+#[test]
+fn s37_what_an_answer_says_is_printable_and_short() {
+    let body = format!("\u{1b}[2Jbad\r\n\tpayload{}", "!".repeat(3_000));
+    let failure = failure(answered(Reply::of("400 Bad Request", "", &body)));
+    assert!(failure.message.contains(": bad payload!!!"), "{failure}");
+    assert!(!failure.message.contains('\u{1b}') && failure.message.chars().count() < 350, "{failure}");
+}
+
+#[test]
+fn invariant_8_no_failure_repeats_a_secret() {
+    let (header, query, value) = ("h34der-s3cret", "qu3ry/s3cret", "Secret v4lue-s3cret");
+    let echo = format!("{header} {query} qu3ry%2Fs3cret {value} l1teral-s3cret");
+    let location = format!("Location: http://portal/?u=/up?key=qu3ry%2Fs3cret&k={header}\r\n");
+    for place in [ApiKeyIn::Header, ApiKeyIn::Query] {
+        let endpoint = Endpoint::plain(vec![
+            Reply::of("401 Unauthorized", "", &echo),
+            Reply::of("302 Found", &location, &echo),
+            Reply::of("500 Oops", "", &echo),
+            Reply::Last("HTTP/1.1 what?\r\n\r\n".into()),
+            Reply::Last(String::new()),
+        ]);
+        let url = endpoint.url("http", "/up?version=1&token=l1teral-s3cret");
+        let mut integration = http_integration(&url, Method::Post);
+        let both = [(header, "X-Other"), (query, "X-Key")];
+        let (key, other) = if place == ApiKeyIn::Header { (header, query) } else { (query, header) };
+        integration.auth =
+            spot(Auth::ApiKey { place, name: "key".into(), prefix: "Token ".into(), value: secret(key) });
+        http_of(&mut integration).headers =
+            vec![(spot(both[0].1.into()), secret(other)), (spot("X-Value".into()), secret(value))];
+        let client = client(&integration);
+        for _ in 0..5 {
+            let outcome = client.send(&uplink(), 1);
+            assert!(matches!(outcome, Outcome::Failed(_)));
+            let text = shown(&outcome);
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+        assert!(!format!("{client:?} {}", client.shown_url()).contains("s3cret"));
+        let request = endpoint.received();
+        assert_eq!(request.header("key"), (place == ApiKeyIn::Header).then_some("Token h34der-s3cret"));
+        assert_eq!(request.line.contains("&key=Token%20qu3ry%2Fs3cret"), place == ApiKeyIn::Query);
+    }
+}
+
+#[test]
+fn a_record_that_cannot_be_rendered_is_refused_without_a_request() {
+    let endpoint = Endpoint::plain(vec![Reply::of("200 OK", "", "")]);
+    let mut unsent = uplink();
+    unsent.kind = Kind::Other;
+    for path in ["/{{device.dev_addr}}/up", "/up?x={{phy_payload_hex}}"] {
+        let client = client(&http_integration(&endpoint.url("http", path), Method::Post));
+        let failure = failure(client.send(&unsent, 1));
+        assert_eq!((failure.layer, failure.blame), (Layer::Render, Blame::Record), "{failure}");
+        unsent.content = vec![0; 8_000];
+    }
+    assert!(endpoint.received_no_more());
+}
+
+#[test]
+fn an_endpoint_that_hangs_is_given_up_at_the_timeout() {
+    let endpoint = Endpoint::plain(vec![Reply::Silence]);
+    let mut integration = http_integration(&endpoint.url("http", "/up"), Method::Post);
+    http_of(&mut integration).timeout = Duration::from_secs(1);
+    let failure = failure(client(&integration).send(&uplink(), 1));
+    assert_eq!((failure.layer, failure.blame), (Layer::Http, Blame::Link { retry_after: None }));
+    assert!(failure.message.ends_with("within 1s"), "{failure}");
+}
+
+#[test]
+fn what_breaks_before_an_answer_is_the_links_fault_and_named() {
+    let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let odd = |text: &str| Endpoint::plain(vec![Reply::Last(text.to_owned())]);
+    let (closed, garbage) = (odd(""), odd("SSH-2.0-OpenSSH_9.9\r\n\r\n"));
+    let headers = odd(&format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\n\r\n", "x".repeat(9_000)));
+    for (url, layer, says) in [
+        (format!("http://{refused}/up"), Layer::Tcp, "refused"),
+        ("http://no-such-host.invalid/up".to_owned(), Layer::Dns, "no address for no-such-host.invalid"),
+        (closed.url("http", "/up"), Layer::Tcp, "closed the connection"),
+        (garbage.url("http", "/up"), Layer::Http, "not HTTP/1.1"),
+        (headers.url("http", "/up"), Layer::Http, "bytes of headers"),
+    ] {
+        let failure = failure(client(&http_integration(&url, Method::Post)).send(&uplink(), 1));
+        assert_eq!((failure.layer, failure.blame), (layer, Blame::Link { retry_after: None }), "{failure}");
+        assert!(failure.message.contains(says), "{failure}");
+    }
+}
+
+#[test]
+fn a_client_that_was_shut_down_sends_no_more() {
+    let endpoint = Endpoint::plain(vec![Reply::Silence]);
+    let client = Arc::new(client(&http_integration(&endpoint.url("http", "/up"), Method::Post)));
+    let sender = Arc::clone(&client);
+    let in_flight = std::thread::spawn(move || sender.send(&uplink(), 1));
+    endpoint.received();
+    client.shutdown();
+    for outcome in [in_flight.join().unwrap(), client.send(&uplink(), 2)] {
+        assert!(matches!(failure(outcome).blame, Blame::Link { .. }));
+    }
+}
+
+/// A TLS endpoint and an integration that trusts `ca`.
+fn secure(
+    replies: Vec<Reply>,
+    leaf: &Leaf,
+    ca: &Authority,
+    dir: &tempfile::TempDir,
+) -> (Endpoint, Integration) {
+    let endpoint = Endpoint::secure(replies, leaf, None);
+    let mut integration = http_integration(&endpoint.url("https", "/up"), Method::Post);
+    integration.tls.ca = Some(write(dir.path(), "ca.pem", &ca.pem()));
+    (endpoint, integration)
+}
+
+#[test]
+fn a_connection_with_tls_is_kept_and_a_session_taken_up() {
+    let (ca, dir) = (Authority::new("ours"), tempfile::tempdir().unwrap());
+    let ok = || Reply::of("200 OK", "", "fine");
+    let last = Reply::Last("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".into());
+    let (endpoint, integration) = secure(vec![ok(), ok(), last, ok()], &ca.leaf("127.0.0.1"), &ca, &dir);
+    let client = client(&integration);
+    for _ in 0..4 {
+        assert_eq!(shown(&client.send(&uplink(), 1)), "HTTP 200");
+    }
+    let seen: Vec<(usize, bool)> = (0..4)
+        .map(|_| endpoint.received())
+        .map(|request| (request.connection, request.tls.unwrap()))
+        .inspect(|(_, tls)| assert_eq!(tls.protocol.as_deref(), Some("http/1.1")))
+        .map(|(connection, tls)| (connection, tls.resumed))
+        .collect();
+    assert_eq!(seen, [(0, false), (0, false), (0, false), (1, true)]);
+}
+
+#[test]
+fn only_a_certificate_of_our_ca_for_the_right_name_will_do() {
+    let (ca, dir) = (Authority::new("ours"), tempfile::tempdir().unwrap());
+    let stranger = Authority::new("theirs");
+    for (leaf, layer, says) in [
+        (stranger.leaf("127.0.0.1"), Layer::Tls, "not signed by a CA we trust; set tls.ca"),
+        (ca.leaf("broker.example"), Layer::Tls, "for another name"),
+        (ca.leaf_between("127.0.0.1", 2001, 2002), Layer::Tls, "has expired"),
+        (ca.leaf_between("127.0.0.1", 3001, 3002), Layer::Tls, "not valid yet"),
+    ] {
+        let (endpoint, integration) = secure(vec![Reply::of("200 OK", "", "")], &leaf, &ca, &dir);
+        let failure = failure(client(&integration).send(&uplink(), 1));
+        assert_eq!((failure.layer, failure.blame), (layer, Blame::Link { retry_after: None }), "{failure}");
+        assert!(failure.message.contains(says), "{failure}");
+        assert!(endpoint.received_no_more());
+    }
+}
+
+#[test]
+fn a_clock_that_was_never_set_is_no_obstacle_or_named_as_one() {
+    let (ca, dir) = (Authority::new("ours"), tempfile::tempdir().unwrap());
+    let clock = ManualClock::new();
+    clock.step_wall(-clock.wall_us());
+    let dial = Dial::new(Arc::new(clock));
+    let sent = |leaf: &Leaf| {
+        let (_endpoint, integration) = secure(vec![Reply::of("200 OK", "", "")], leaf, &ca, &dir);
+        HttpClient::try_new("barn-roof", &integration, &dial).unwrap().send(&uplink(), 1)
+    };
+    assert_eq!(shown(&sent(&ca.leaf_between("127.0.0.1", 2020, 3000))), "HTTP 200");
+    let failure = failure(sent(&ca.leaf_between("127.0.0.1", 2999, 3000)));
+    assert_eq!(
+        (failure.layer, failure.blame),
+        (Layer::Clock, Blame::Link { retry_after: None }),
+        "{failure}"
+    );
+}
+
+#[test]
+fn server_name_overrides_the_name_to_verify() {
+    let (ca, dir) = (Authority::new("ours"), tempfile::tempdir().unwrap());
+    let (_endpoint, mut integration) =
+        secure(vec![Reply::of("200 OK", "", "")], &ca.leaf("broker.example"), &ca, &dir);
+    integration.tls.server_name = Some(spot("broker.example".to_owned()));
+    assert_eq!(shown(&client(&integration).send(&uplink(), 1)), "HTTP 200");
+}
+
+#[test]
+fn an_endpoint_that_asks_for_our_certificate_gets_it_or_says_so() {
+    let (ca, dir) = (Authority::new("ours"), tempfile::tempdir().unwrap());
+    let reply = vec![Reply::of("200 OK", "", ""), Reply::of("200 OK", "", "")];
+    let endpoint = Endpoint::secure(reply, &ca.leaf("127.0.0.1"), Some(&ca));
+    let mut integration = http_integration(&endpoint.url("https", "/up"), Method::Post);
+    integration.tls.ca = Some(write(dir.path(), "ca.pem", &ca.pem()));
+    let without = failure(client(&integration).send(&uplink(), 1));
+    assert_eq!(without.layer, Layer::Tls);
+    assert!(without.message.contains("set tls.cert and tls.key"), "{without}");
+
+    let ours = ca.leaf("gateway");
+    integration.tls.cert = Some(write(dir.path(), "gw.pem", &ours.cert));
+    integration.tls.key = Some(write(dir.path(), "gw.key", &ours.key));
+    assert_eq!(shown(&client(&integration).send(&uplink(), 1)), "HTTP 200");
+}
+
+#[test]
+fn tls_to_a_port_without_it_and_a_handshake_that_hangs_are_named() {
+    let (ca, dir) = (Authority::new("ours"), tempfile::tempdir().unwrap());
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut integration =
+        http_integration(&format!("https://{}/", plain.local_addr().unwrap()), Method::Post);
+    integration.tls.ca = Some(write(dir.path(), "ca.pem", &ca.pem()));
+    http_of(&mut integration).timeout = Duration::from_secs(1);
+    // Nobody accepts: the kernel completes the connection and that is all.
+    let hung = failure(client(&integration).send(&uplink(), 1));
+    assert_eq!((hung.layer, hung.blame), (Layer::Tls, Blame::Link { retry_after: None }), "{hung}");
+
+    http_of(&mut integration).timeout = Duration::from_secs(10);
+    let answers = std::thread::spawn(move || {
+        // The first is the one that hung.
+        let (_first, (mut second, _)) = (plain.accept().unwrap(), plain.accept().unwrap());
+        std::io::Write::write_all(&mut second, b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        std::io::copy(&mut second, &mut std::io::sink())
+    });
+    let clear = failure(client(&integration).send(&uplink(), 1));
+    answers.join().unwrap().ok();
+    assert_eq!(clear.layer, Layer::Tls);
+    assert!(clear.message.contains("does not answer in TLS"), "{clear}");
+}
+
+#[test]
+fn all_mistakes_are_reported_with_their_keys() {
+    for (url, says) in [
+        ("ftp://example.com/", "http:// or https://"),
+        ("example.com/up", "scheme"),
+        ("https:///up", ""),
+        ("https://user:s3cret@example.com/up", "credentials"),
+        ("https://{{gateway.name}}.example.com/up", "placeholder"),
+        ("https://example.com/{{device.deveui}}", "device.dev_eui"),
+    ] {
+        let found = problems(&http_integration(url, Method::Post));
+        assert_eq!((found.len(), found[0].key.as_str()), (1, "integration.api.url"), "{url}: {found:?}");
+        assert!(found[0].message.contains(says) && !format!("{found:?}").contains("s3cret"), "{found:?}");
+    }
+
+    let mut integration = http_integration("http://example.com/", Method::Post);
+    let http = http_of(&mut integration);
+    http.batch = spot(2);
+    http.headers = vec![
+        (spot("Content-Length".into()), secret("1")),
+        (spot("Authorization".into()), secret("Bearer x")),
+        (spot("X Y".into()), secret("1")),
+        (spot("X-Break".into()), secret("a\nb")),
+        (spot("X-Twice".into()), secret("1")),
+        (spot("x-twice".into()), secret("2")),
+    ];
+    integration.auth = spot(Auth::Bearer { token: secret("token") });
+    integration.tls.ca = Some(spot("ca.pem".into()));
+    let found = problems(&integration);
+    let keys: Vec<&str> =
+        found.iter().map(|problem| problem.key.trim_start_matches("integration.api.")).collect();
+    assert_eq!(
+        keys,
+        [
+            "batch",
+            "tls",
+            "headers.Content-Length",
+            "headers.Authorization",
+            "headers.X Y",
+            "headers.X-Break",
+            "headers.x-twice"
+        ]
+    );
+}

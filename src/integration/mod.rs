@@ -1,0 +1,87 @@
+//! The outbound destinations: HTTP and MQTT.
+//!
+//! An integration is a client of one far end and the driver of one [`Lane`]. It is built from its table of the config
+//! without touching the network ([`Integration::try_new`], which `check` calls too) and then runs on an OS thread of its
+//! own with a small runtime of its own ([`Integration::start`]): rendering, TLS and name resolution of one destination
+//! never delay another's. It returns when it is told to stop; what is under way by then is either answered or given back
+//! to the lane, and the spool still has it.
+//!
+//! What it refuses: to report anything as delivered that the far end did not acknowledge.
+
+pub mod auth;
+pub mod dial;
+pub mod http;
+pub mod mqtt;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::thread::JoinHandle;
+
+use crate::config::{self, IntegrationKind, Problem};
+use crate::delivery::{Lane, Ordering, Stop};
+
+use dial::Dial;
+
+/// Threads that a runtime may use for name resolution. A look-up that hangs keeps its thread; the next one finds the
+/// other, and no more pile up.
+const RESOLVER_THREADS: usize = 2;
+
+/// A destination, ready to run.
+#[derive(Debug)]
+pub enum Integration {
+    /// See [`http`].
+    Http(http::Http),
+    /// See [`mqtt`].
+    Mqtt(Box<mqtt::Mqtt>),
+}
+
+impl Integration {
+    /// Builds the client of an integration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with its settings.
+    pub fn try_new(
+        gateway: &str,
+        integration: &config::Integration,
+        dial: &Dial,
+    ) -> Result<Integration, Vec<Problem>> {
+        match &integration.kind {
+            IntegrationKind::Http(_) => {
+                http::Http::try_new(gateway, integration, dial).map(Integration::Http)
+            }
+            IntegrationKind::Mqtt(_) => {
+                mqtt::Mqtt::try_new(gateway, integration, dial).map(Box::new).map(Integration::Mqtt)
+            }
+        }
+    }
+
+    /// How its lane keeps order.
+    pub fn ordering(&self) -> Ordering {
+        match self {
+            Integration::Http(_) => Ordering::PerKey,
+            Integration::Mqtt(_) => Ordering::Stream,
+        }
+    }
+
+    /// Runs it on a thread of its own until `stop`.
+    ///
+    /// # Errors
+    /// The system's, when it has no thread or no timer left.
+    pub fn start(self, lane: Lane, stop: Stop) -> std::io::Result<JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(RESOLVER_THREADS)
+            .build()?;
+        std::thread::Builder::new().name(lane.name().to_string()).spawn(move || {
+            runtime.block_on(async {
+                match self {
+                    Integration::Http(http) => http.run(lane, stop).await,
+                    Integration::Mqtt(mqtt) => mqtt.run(lane, stop).await,
+                }
+            });
+            // A look-up that hangs must not hold up the stop.
+            runtime.shutdown_background();
+        })
+    }
+}

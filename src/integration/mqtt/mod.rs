@@ -1,0 +1,236 @@
+//! MQTT 3.1.1: a publisher whose only memory is the spool.
+//!
+//! rumqttc forgets what is under way whenever the broker has no session for us, repeats stale packet ids when an event
+//! loop outlives a connection, and can stop publishing for good after acknowledgements out of order. So every connection
+//! gets a new client and a new event loop ([`session`]), nothing is ever left in the library for the next one, and a
+//! record that was not acknowledged goes back to its lane.
+//!
+//! # The life of a connection
+//!
+//! 1. Wait until the lane allows an attempt. Connect with a clean session and the will.
+//! 2. CONNACK: publish the birth, then lease records up to the window.
+//! 3. Each `Outgoing::Publish` takes the packet id of the oldest publish that has none (the library writes in the order
+//!    it was asked); each PUBACK or PUBCOMP settles the publish of its id.
+//! 4. On an error, or when nothing moved for two keep-alives: everything unanswered goes back, the lane backs off.
+//! 5. On stop: no new leases, wait for the answers, publish the will's payload ourselves and wait for its answer, then
+//!    DISCONNECT (a clean one makes the broker forget the will), so that the far end hears "offline" either way.
+//!
+//! PUBACK is the broker's word, not its disk: a broker that crashes may lose what it acknowledged.
+
+mod connect;
+mod session;
+
+use std::time::Duration;
+
+use rumqttc::mqttbytes::QoS;
+
+use crate::config::{self, IntegrationKind, MqttScheme, MqttVersion, Problem};
+use crate::delivery::outcome::{Failure, Layer};
+use crate::delivery::{Lane, Stop};
+use crate::integration::dial::{Dial, Peer, TlsSource};
+use crate::render::{Purpose, Renderer, Template};
+use crate::uplink::Uplink;
+
+use session::{End, Session};
+
+/// DNS, TCP, TLS and CONNACK together. Long enough for a 2G or satellite link.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The largest PUBLISH we send, topic and header included (AWS IoT Core takes 128 KiB, most brokers 256 KiB and more).
+const MAX_PACKET_BYTES: usize = 256 * 1024;
+
+/// Bytes of a PUBLISH beside topic and payload: fixed header, topic length, packet id.
+const PUBLISH_OVERHEAD_BYTES: usize = 9;
+
+/// A message of our own: birth, will, farewell.
+#[derive(Clone, Debug)]
+struct Announcement {
+    topic: String,
+    payload: String,
+    qos: QoS,
+    retain: bool,
+}
+
+/// An MQTT integration, ready to run.
+#[derive(Debug)]
+pub struct Mqtt {
+    name: String,
+    peer: Peer,
+    client_id: String,
+    credentials: Option<(String, config::Secret)>,
+    keep_alive: Duration,
+    window: u16,
+    tls: Option<TlsSource>,
+    topic: Template,
+    qos: QoS,
+    retain: bool,
+    renderer: Renderer,
+    will: Option<Announcement>,
+    birth: Option<Announcement>,
+}
+
+impl Mqtt {
+    /// Builds the client.
+    ///
+    /// # Errors
+    /// What is wrong with its settings.
+    pub fn try_new(
+        gateway: &str,
+        integration: &config::Integration,
+        dial: &Dial,
+    ) -> Result<Mqtt, Vec<Problem>> {
+        let IntegrationKind::Mqtt(mqtt) = &integration.kind else { return Err(Vec::new()) };
+        let key = |key: &str| format!("integration.{}.{key}", integration.name.value);
+        let mut problems = Vec::new();
+        if mqtt.version.value == MqttVersion::V5 {
+            problems.push(
+                Problem::error(
+                    &mqtt.version.place,
+                    key("version"),
+                    "MQTT 5 is not available in this version",
+                )
+                .hint("use version = \"3.1.1\", which every broker speaks"),
+            );
+        }
+        if matches!(mqtt.scheme.value, MqttScheme::Ws | MqttScheme::Wss) {
+            problems.push(
+                Problem::error(
+                    &mqtt.scheme.place,
+                    key("url"),
+                    format!(
+                        "MQTT over WebSocket ({}://) is not available in this version",
+                        mqtt.scheme.value
+                    ),
+                )
+                .hint("use mqtt:// or mqtts://"),
+            );
+        }
+        if !matches!(integration.auth.value, config::Auth::None) {
+            problems.push(
+                Problem::error(
+                    &integration.auth.place,
+                    key("auth"),
+                    "is not available for mqtt in this version",
+                )
+                .hint("use username and password, or a client certificate under tls"),
+            );
+        }
+        let own = OwnText { gateway, problems: &mut problems };
+        let (client_id, will, birth) = own.render(mqtt, &key);
+        let topic = Template::parse(&mqtt.topic, Purpose::Topic)
+            .map_err(|error| {
+                problems.push(Problem::error(&mqtt.topic.place, key("topic"), error.to_string()));
+            })
+            .ok();
+        let renderer = Renderer::try_new(gateway, integration).map_err(|more| problems.extend(more)).ok();
+        let tls = if mqtt.scheme.value.is_tls() {
+            dial.tls(&key("tls"), &integration.tls).map(Some).map_err(|more| problems.extend(more)).ok()
+        } else {
+            Some(None)
+        };
+        match (topic, renderer, tls) {
+            (Some(topic), Some(renderer), Some(tls)) if problems.is_empty() => Ok(Mqtt {
+                name: integration.name.value.clone(),
+                peer: Peer { host: mqtt.host.value.clone(), port: mqtt.port },
+                client_id,
+                credentials: credentials(mqtt),
+                keep_alive: mqtt.keep_alive,
+                window: mqtt.max_inflight.clamp(1, 64),
+                tls,
+                topic,
+                qos: qos(mqtt.qos),
+                retain: mqtt.retain,
+                renderer,
+                will,
+                birth,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    /// Drives the lane until `stop`.
+    pub async fn run(self, mut lane: Lane, mut stop: Stop) {
+        loop {
+            tokio::select! {
+                () = stop.stopped() => return,
+                () = lane.may_attempt() => {}
+            }
+            match Session::new(&self, &mut lane).run(&mut stop).await {
+                End::Stopped => return,
+                End::TryAgain => {}
+                End::Failed(failure) => lane.failed(&failure),
+            }
+        }
+    }
+
+    /// What goes over the wire for an uplink.
+    fn publish_of(&self, uplink: &Uplink) -> Result<(String, Vec<u8>), Failure> {
+        let topic = self
+            .topic
+            .render(&self.renderer.context(uplink))
+            .map_err(|error| Failure::record(Layer::Render, format!("topic: {error}")))?;
+        let body = self.renderer.body(uplink)?;
+        let size = topic.len() + body.bytes.len() + PUBLISH_OVERHEAD_BYTES;
+        if size > MAX_PACKET_BYTES {
+            let message =
+                format!("the message has {size} bytes, more than the {MAX_PACKET_BYTES} a broker takes");
+            return Err(Failure::record(Layer::Mqtt, message));
+        }
+        Ok((topic, body.bytes))
+    }
+}
+
+fn qos(qos: config::QoS) -> QoS {
+    match qos {
+        config::QoS::AtMostOnce => QoS::AtMostOnce,
+        config::QoS::AtLeastOnce => QoS::AtLeastOnce,
+        config::QoS::ExactlyOnce => QoS::ExactlyOnce,
+    }
+}
+
+fn credentials(mqtt: &config::Mqtt) -> Option<(String, config::Secret)> {
+    let password = mqtt.password.clone().unwrap_or_else(|| config::Secret::new(String::new()));
+    mqtt.username.clone().map(|username| (username, password))
+}
+
+/// Renders what is about the gateway alone, once.
+struct OwnText<'a> {
+    gateway: &'a str,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl OwnText<'_> {
+    fn render(
+        self,
+        mqtt: &config::Mqtt,
+        key: &impl Fn(&str) -> String,
+    ) -> (String, Option<Announcement>, Option<Announcement>) {
+        let OwnText { gateway, problems } = self;
+        let context = serde_json::json!({ "gateway": { "name": gateway } });
+        let mut render = |text: &config::Spot<String>, kind: Purpose, name: &str| {
+            let rendered =
+                Template::parse(text, kind).map_err(|error| error.to_string()).and_then(|template| {
+                    if template.only_gateway() {
+                        template.render(&context).map_err(|error| error.to_string())
+                    } else {
+                        Err("only {{gateway.name}} can be used here: it is sent without an uplink".to_owned())
+                    }
+                });
+            rendered.unwrap_or_else(|message| {
+                problems.push(Problem::error(&text.place, key(name), message));
+                String::new()
+            })
+        };
+        let client_id = render(&mqtt.client_id, Purpose::Plain, "client_id");
+        let mut announce = |announcement: &Option<config::Announcement>, name: &str| {
+            announcement.as_ref().map(|announcement| Announcement {
+                topic: render(&announcement.topic, Purpose::Topic, &format!("{name}.topic")),
+                payload: render(&announcement.payload, Purpose::Plain, &format!("{name}.payload")),
+                qos: qos(announcement.qos),
+                retain: announcement.retain,
+            })
+        };
+        let (will, birth) = (announce(&mqtt.will, "will"), announce(&mqtt.birth, "birth"));
+        (client_id, will, birth)
+    }
+}

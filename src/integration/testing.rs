@@ -1,0 +1,127 @@
+//! What the tests of this room share: configurations made by hand, a certificate authority, and an endpoint.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod endpoint;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+pub(crate) use endpoint::{Endpoint, Reply};
+
+use crate::config::{
+    Auth, BatchFormat, Format, Http, Integration, IntegrationKind, Method, OnReject, Order, Place, Retry,
+    Secret, Spot, Strategy, SuccessCodes, Tls,
+};
+
+pub(crate) fn spot<T>(value: T) -> Spot<T> {
+    Spot { value, place: Place { file: Arc::from(Path::new("packhorse.toml")), line: 7, column: 3 } }
+}
+
+pub(crate) fn secret(value: &str) -> Secret {
+    Secret::new(value.to_owned())
+}
+
+/// An integration named `api` with the defaults of the reference.
+pub(crate) fn http_integration(url: &str, method: Method) -> Integration {
+    Integration {
+        name: spot("api".to_owned()),
+        enabled: true,
+        format: spot(Format::Json),
+        body: None,
+        order: spot(Order::OldestFirst),
+        replay_rate: spot(0),
+        retry: Retry {
+            strategy: Strategy::Exponential,
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(60),
+            max_attempts: 0,
+            probe: Duration::from_secs(300),
+            on_reject: OnReject::DeadLetter,
+        },
+        auth: spot(Auth::None),
+        tls: Tls::default(),
+        kind: IntegrationKind::Http(Http {
+            url: spot(url.to_owned()),
+            method,
+            headers: Vec::new(),
+            content_type: spot("json".to_owned()),
+            timeout: Duration::from_secs(10),
+            success_codes: SuccessCodes(vec![200..=299]),
+            parallel: 4,
+            batch: spot(1),
+            batch_format: BatchFormat::Array,
+        }),
+    }
+}
+
+/// The HTTP settings of an integration made by [`http_integration`].
+pub(crate) fn http_of(integration: &mut Integration) -> &mut Http {
+    match &mut integration.kind {
+        IntegrationKind::Http(http) => http,
+        IntegrationKind::Mqtt(_) => panic!("not an HTTP integration"),
+    }
+}
+
+/// A certificate authority of the test's own.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate with its key, as PEM.
+pub(crate) struct Leaf {
+    pub(crate) cert: String,
+    pub(crate) key: String,
+}
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    pub(crate) fn leaf(&self, name: &str) -> Leaf {
+        self.leaf_of(CertificateParams::new(vec![name.to_owned()]).unwrap())
+    }
+
+    /// Valid from the first of January of `from` to that of `to`.
+    pub(crate) fn leaf_between(&self, name: &str, from: i32, to: i32) -> Leaf {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        self.leaf_of(params)
+    }
+
+    fn leaf_of(&self, params: CertificateParams) -> Leaf {
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.0).unwrap();
+        Leaf { cert: cert.pem(), key: key.serialize_pem() }
+    }
+}
+
+impl Leaf {
+    pub(crate) fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        use rustls_pki_types::pem::PemObject as _;
+        let chain = vec![CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()];
+        (chain, PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap())
+    }
+}
+
+/// Writes `text` to `name` in `dir`, as a renewal does: a new file put in the place of the old.
+pub(crate) fn write(dir: &Path, name: &str, text: &str) -> Spot<std::path::PathBuf> {
+    let (path, fresh) = (dir.join(name), dir.join("fresh"));
+    std::fs::write(&fresh, text).unwrap();
+    std::fs::rename(&fresh, &path).unwrap();
+    spot(path)
+}

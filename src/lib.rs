@@ -1,0 +1,46 @@
+//! Packhorse: a store-and-forward agent for LoRaWAN gateways.
+//!
+//! An uplink that was accepted is delivered to every integration it is routed to, or the operator can see which one was
+//! not, and why. Its journey, and the room for each step:
+//!
+//! ```text
+//!  packet forwarder
+//!    | Semtech UDP
+//!    v
+//!  source     parses leniently, acknowledges at once ──────────────────> Heard
+//!    v
+//!  lorawan    reads the header, gives the uplink its id ───────────────> Uplink
+//!    v
+//!  flow       decides the routes (which integrations) ─────────────────> Uplink + routes
+//!    v
+//!  spool      one writer thread, group commit, bounded; the only memory there is
+//!    v
+//!  delivery   one lane an integration: lease, order, back off, settle
+//!    v
+//!  render     what is sent for an uplink: body, topic, URL
+//!    v
+//!  integration  HTTP, MQTT ──> the far end acknowledges ──> settled
+//! ```
+//!
+//! `agent` builds the rooms from a `config` and runs them, `check` builds them without running them, `control` is how the
+//! commands in `cli` ask a running agent. `ingest` carries uplinks from the door to the spool. Arrows go down only:
+//! `uplink` and `config` know nobody, the spool knows no integration, a source knows no delivery.
+
+pub mod agent;
+pub mod check;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod delivery;
+pub mod flow;
+pub mod ingest;
+pub mod integration;
+pub mod lorawan;
+pub mod metrics;
+pub mod printable;
+pub mod render;
+pub mod simulator;
+pub mod source;
+pub mod spool;
+pub mod uplink;

@@ -1,0 +1,371 @@
+//! The thread that owns the socket.
+//!
+//! One datagram at a time: receive, judge the sender, read the header, acknowledge, take the JSON apart, hand over. It
+//! waits in `recv` and nowhere else: an acknowledgement that the kernel has no room for is dropped, and so is an uplink
+//! that the queue has no room for; both are counted or logged. Its log lines are thinned, because whatever goes wrong here
+//! goes wrong a thousand times: of each kind the first and then each power of two.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use log::{Level, debug, log, warn};
+use rustix::net::{SendFlags, Shutdown, sockopt};
+use tokio::sync::mpsc;
+
+use super::codec::{self, BadDatagram, Datagram, Message};
+use super::rate::RateLimit;
+use crate::clock::Clock;
+use crate::config::{Network, Problem, SemtechUdp, Spot};
+use crate::metrics::{DoorCounters, DropReason};
+use crate::source::FromSource;
+use crate::uplink::{Eui64, Heard, Moment};
+
+/// The largest UDP datagram; no MTU is assumed, because forwarders on the same host send up to this.
+const LARGEST_DATAGRAM: usize = 65_535;
+
+/// What the kernel may hold for us while the thread gets no CPU: about a thousand datagrams of one uplink.
+const RECEIVE_BUFFER: usize = 1 << 20;
+
+/// The thread reads the socket and little else; its one large buffer is on the heap.
+const STACK: usize = 256 << 10;
+
+/// How long `recv` waits at most. [`Running::stop`] does not rely on it, unless a kernel does not wake the thread.
+const LOOK_UP: Duration = Duration::from_secs(5);
+
+/// A breath after an error of the socket, so that one that stays costs no CPU.
+const AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// A `semtech-udp` source that can be started.
+#[derive(Debug)]
+pub struct Listener {
+    name: Arc<str>,
+    listen: SocketAddr,
+    allow: Vec<Network>,
+    rate_limit: u32,
+}
+
+/// Why a source could not be started. Says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address is not to be had.
+    #[error("source {source_name}: can't listen on UDP {listen}: {error}; {}", next_step(.error, *.listen))]
+    Bind {
+        /// Name of the source.
+        source_name: Arc<str>,
+        /// Where it should have listened.
+        listen: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The machine has no thread left.
+    #[error("source {source_name}: can't start a thread: {error}; check free memory and the limit on tasks")]
+    Thread {
+        /// Name of the source.
+        source_name: Arc<str>,
+        /// What the kernel said.
+        error: io::Error,
+    },
+}
+
+fn next_step(error: &io::Error, listen: SocketAddr) -> String {
+    let port = listen.port();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program holds the port: `ss -ulpn 'sport = :{port}'` names it; stop it, or change `listen` here and \
+             the server port of the packet forwarder"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address: `ip addr` lists those it has, 0.0.0.0 is all of them"
+                .to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("port {port} is not for this user: use one from 1024 up")
+        }
+        _ => "check `listen` of this source".to_owned(),
+    }
+}
+
+impl Listener {
+    /// Checks what can be checked without starting.
+    ///
+    /// # Errors
+    /// Keys that this version does not act on, and an `allow` that allows nobody.
+    pub fn try_new(name: &Spot<String>, config: &SemtechUdp) -> Result<Listener, Vec<Problem>> {
+        let key = |key: &str| format!("source.{}.{key}", name.value);
+        let mut problems = Vec::new();
+        if config.allow.is_empty() {
+            problems.push(
+                Problem::error(&name.place, key("allow"), "nobody may send to this source")
+                    .hint("leave the key out to allow this machine, or name the forwarder's network"),
+            );
+        }
+        if let Some(first) = config.accept.first() {
+            problems.push(
+                Problem::error(&first.place, key("accept"), "is not available in this version").hint(
+                    "leave the key out: everything that is heard is taken in, and flows choose from it",
+                ),
+            );
+        }
+        if let Some(first) = config.forward_to.first() {
+            problems.push(
+                Problem::error(&first.place, key("forward_to"), "is not available in this version")
+                    .hint("leave the key out; many packet forwarders can send to a second server themselves"),
+            );
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Listener {
+            name: Arc::from(name.value.as_str()),
+            listen: config.listen.value,
+            allow: config.allow.clone(),
+            rate_limit: config.rate_limit,
+        })
+    }
+
+    /// Binds the socket and starts the thread. What it hears goes to `out`, and is dropped while that is full; what it
+    /// takes in and drops is counted in `counters`.
+    ///
+    /// # Errors
+    /// If the address can't be had, or no thread.
+    pub fn start(
+        self,
+        out: mpsc::Sender<FromSource>,
+        counters: Arc<DoorCounters>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Running, BindError> {
+        let (name, listen) = (self.name, self.listen);
+        let no_bind = |error| BindError::Bind { source_name: name.clone(), listen, error };
+        let socket = UdpSocket::bind(listen).map_err(no_bind)?;
+        let local = socket.local_addr().map_err(no_bind)?;
+        socket.set_read_timeout(Some(LOOK_UP)).map_err(no_bind)?;
+        enlarge_receive_buffer(&socket, &name);
+
+        let (socket, stopping) = (Arc::new(socket), Arc::new(AtomicBool::new(false)));
+        let door = Door {
+            name: name.clone(),
+            socket: socket.clone(),
+            allow: self.allow,
+            rate_limit: RateLimit::new(self.rate_limit),
+            out,
+            counters,
+            clock,
+            troubles: Troubles::default(),
+        };
+        let seen_by_thread = stopping.clone();
+        let thread = thread::Builder::new()
+            .name(format!("semtech-udp/{name}"))
+            .stack_size(STACK)
+            .spawn(move || door.run(&seen_by_thread))
+            .map_err(|error| BindError::Thread { source_name: name, error })?;
+        Ok(Running { local, socket, stopping, thread: Some(thread) })
+    }
+}
+
+/// The kernel caps an ordinary request at `net.core.rmem_max`; a privileged one it grants.
+fn enlarge_receive_buffer(socket: &UdpSocket, name: &str) {
+    let set = sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER));
+    match set.and_then(|()| sockopt::socket_recv_buffer_size(socket)) {
+        Ok(size) => debug!("source {name}: the kernel holds up to {size} bytes of datagrams"),
+        Err(error) => debug!("source {name}: the receive buffer stays as it is: {error}"),
+    }
+}
+
+/// A source that listens. Dropping it stops it.
+#[derive(Debug)]
+pub struct Running {
+    local: SocketAddr,
+    socket: Arc<UdpSocket>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Where it listens; tells the port where the configuration said 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Whether the thread is still there; it ends when it is stopped, and never by itself.
+    pub fn is_alive(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Closes the socket; returns when the thread is done with the datagram in its hands.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
+        // On a UDP socket that is not connected Linux answers ENOTCONN, and wakes the one who waits in `recv` all the same
+        // (`inet_shutdown` in net/ipv4/af_inet.c).
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                warn!("the thread that listened on UDP {} had panicked; please report this", self.local);
+            }
+        }
+    }
+}
+
+/// What the thread owns.
+struct Door {
+    name: Arc<str>,
+    socket: Arc<UdpSocket>,
+    allow: Vec<Network>,
+    rate_limit: RateLimit,
+    out: mpsc::Sender<FromSource>,
+    counters: Arc<DoorCounters>,
+    clock: Arc<dyn Clock>,
+    troubles: Troubles,
+}
+
+impl Door {
+    fn run(mut self, stopping: &AtomicBool) {
+        let mut buffer = vec![0; LARGEST_DATAGRAM];
+        loop {
+            let received = self.socket.recv_from(&mut buffer);
+            if stopping.load(Ordering::Acquire) {
+                return;
+            }
+            match received {
+                Ok((len, from)) => self.take(buffer.get(..len).unwrap_or_default(), from),
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    if let Some(times) = self.troubles.receive.again() {
+                        warn!("source {}: can't read the UDP socket: {error} ({times} so far)", self.name);
+                    }
+                    thread::park_timeout(AFTER_ERROR);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8], from: SocketAddr) {
+        let at = self.clock.now();
+        if !self.allow.iter().any(|network| network.contains(from.ip())) {
+            return self.refuse(DropReason::NotAllowed, from, None);
+        }
+        let datagram = match Datagram::read(bytes) {
+            Ok(datagram) => datagram,
+            Err(why) => return self.refuse(DropReason::BadDatagram, from, Some(why)),
+        };
+        if let Some(ack) = datagram.ack() {
+            self.acknowledge(ack, from);
+        }
+        if let Message::PushData { gateway, json } = datagram.message {
+            codec::parse_push(json, gateway, at, |result| {
+                let handed_over = result.and_then(|heard| self.hand_over(heard, gateway, at));
+                match handed_over {
+                    Ok(()) => self.counters.heard(),
+                    Err(reason) => self.refuse(reason, from, None),
+                }
+            });
+        }
+    }
+
+    /// Sends without waiting for room in the socket's buffer: an acknowledgement that is late is worth nothing.
+    fn acknowledge(&mut self, ack: [u8; 4], to: SocketAddr) {
+        if let Err(error) = rustix::net::sendto(&self.socket, &ack, SendFlags::DONTWAIT, &to)
+            && let Some(times) = self.troubles.acknowledge.again()
+        {
+            warn!("source {}: can't acknowledge to {to}: {error} ({times} so far)", self.name);
+        }
+    }
+
+    fn hand_over(&mut self, heard: Heard, gateway: Eui64, at: Moment) -> Result<(), DropReason> {
+        if !self.rate_limit.admits(gateway, at.boot_ns) {
+            return Err(DropReason::RateLimited);
+        }
+        // A queue without a receiver belongs to an agent that is stopping: the uplink is as lost as if it were full.
+        let uplink = FromSource { source: self.name.clone(), heard };
+        self.out.try_send(uplink).map_err(|_| DropReason::QueueFull)
+    }
+
+    fn refuse(&mut self, reason: DropReason, from: SocketAddr, detail: Option<BadDatagram>) {
+        self.counters.dropped(reason, 1);
+        let Some(times) = self.troubles.dropped(reason).and_then(Tally::again) else { return };
+        let what = detail.map_or_else(|| sentence_for(reason).to_owned(), |why| why.to_string());
+        let level = if reason == DropReason::CrcBad { Level::Debug } else { Level::Warn };
+        log!(level, "source {}: {} from {from}: {what} ({times} so far)", self.name, reason.as_str());
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+}
+
+fn sentence_for(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::NotAllowed => "add the sender's network to `allow` of this source to take its uplinks in",
+        DropReason::BadDatagram => "not Semtech UDP version 1 or 2; is something else sent to this port?",
+        DropReason::BadJson => "the JSON breaks off; what stood before the break was taken in",
+        DropReason::BadElement => "an element has no data, or data that is not base64",
+        DropReason::TooManyElements => "more uplinks in one datagram than are looked at",
+        DropReason::CrcBad => "the frame was damaged on the air; the forwarder need not send these",
+        DropReason::RateLimited => {
+            "this gateway sends more uplinks a second than `rate_limit` of this source"
+        }
+        DropReason::QueueFull => {
+            "uplinks come in faster than they are stored; `packhorse status` shows the spool"
+        }
+        DropReason::Unrouted => "no flow wants it",
+        DropReason::Oversize => "an element holds more bytes than a frame can have",
+    }
+}
+
+/// How often each kind of trouble was met by this thread.
+#[derive(Default)]
+struct Troubles {
+    receive: Tally,
+    acknowledge: Tally,
+    dropped: [Tally; DropReason::ALL.len()],
+}
+
+impl Troubles {
+    fn dropped(&mut self, reason: DropReason) -> Option<&mut Tally> {
+        self.dropped.get_mut(reason as usize)
+    }
+}
+
+/// Counts, and says which counts deserve a line in the log.
+#[derive(Default)]
+struct Tally(u64);
+
+impl Tally {
+    /// One more; how many that makes, if it is the first or a power of two.
+    fn again(&mut self) -> Option<u64> {
+        self.0 = self.0.saturating_add(1);
+        self.0.is_power_of_two().then_some(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_thousand_troubles_are_ten_lines() {
+        let mut tally = Tally::default();
+        let lines: Vec<u64> = (0..1_000).filter_map(|_| tally.again()).collect();
+        assert_eq!(lines, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
+    }
+
+    #[test]
+    fn each_reason_has_a_tally_of_its_own() {
+        let mut troubles = Troubles::default();
+        for reason in DropReason::ALL {
+            assert_eq!(troubles.dropped(reason).and_then(Tally::again), Some(1), "{}", reason.as_str());
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The spool's side of an integration: what it settled, what waits for it, what it lost.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::settled::Settled;
+
+/// Names an account in the file; small, persistent, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountId(pub(super) u32);
+
+/// Why a committed record left the spool without being delivered. Every one is counted (DESIGN invariant 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Loss {
+    /// It grew older than `max_age`.
+    Expired,
+    /// It made room at `max_size`.
+    Evicted,
+    /// Its bytes on the disk were damaged.
+    Damaged,
+    /// It was a dead letter and made room for younger ones.
+    DeadEvicted,
+    /// The operator purged it.
+    Purged,
+    /// A function dropped it on purpose.
+    Filtered,
+}
+
+impl Loss {
+    /// All, in their order on disk: it may only grow at the end.
+    pub const ALL: [Loss; 6] =
+        [Loss::Expired, Loss::Evicted, Loss::Damaged, Loss::DeadEvicted, Loss::Purged, Loss::Filtered];
+
+    /// As in `status` and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Loss::Expired => "expired",
+            Loss::Evicted => "evicted",
+            Loss::Damaged => "damaged",
+            Loss::DeadEvicted => "dead-letter-evicted",
+            Loss::Purged => "purged",
+            Loss::Filtered => "filtered",
+        }
+    }
+}
+
+/// An account as stored, under format byte 1. Frozen; `losses` may grow at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Account {
+    /// `http` or `mqtt`.
+    pub(super) kind: Arc<str>,
+    /// The integration's name.
+    pub(super) name: Arc<str>,
+    pub(super) settled: Settled,
+    /// Records in the log that are routed here and not settled.
+    pub(super) backlog: u64,
+    pub(super) delivered: u64,
+    /// Dead letters kept now.
+    pub(super) dead: u64,
+    losses: Vec<u64>,
+}
+
+impl Account {
+    /// A new integration starts at now (RULES S5).
+    pub(super) fn starting_at(kind: &str, name: &str, seq: u64) -> Account {
+        Account {
+            kind: Arc::from(kind),
+            name: Arc::from(name),
+            settled: Settled::below(seq),
+            backlog: 0,
+            delivered: 0,
+            dead: 0,
+            losses: vec![0; Loss::ALL.len()],
+        }
+    }
+
+    pub(super) fn lose(&mut self, loss: Loss) {
+        if self.losses.len() < Loss::ALL.len() {
+            self.losses.resize(Loss::ALL.len(), 0);
+        }
+        if let Some(count) = self.losses.get_mut(loss as usize) {
+            *count += 1;
+        }
+    }
+
+    pub(super) fn view(&self, id: AccountId) -> AccountView {
+        AccountView {
+            id,
+            kind: Arc::clone(&self.kind),
+            name: Arc::clone(&self.name),
+            backlog: self.backlog,
+            delivered: self.delivered,
+            dead_letters: self.dead,
+            lost: Loss::ALL
+                .iter()
+                .map(|&loss| (loss, self.losses.get(loss as usize).copied().unwrap_or(0)))
+                .filter(|(_, n)| *n > 0)
+                .collect(),
+        }
+    }
+}
+
+/// What `status` shows of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountView {
+    /// Its id.
+    pub id: AccountId,
+    /// `http` or `mqtt`.
+    pub kind: Arc<str>,
+    /// The integration's name.
+    pub name: Arc<str>,
+    /// Records that wait for it.
+    pub backlog: u64,
+    /// Records that its far end acknowledged.
+    pub delivered: u64,
+    /// Dead letters that are kept.
+    pub dead_letters: u64,
+    /// What was lost, by reason; only what is not zero.
+    pub lost: Vec<(Loss, u64)>,
+}

@@ -1,0 +1,422 @@
+//! The spool: the durable queue, and the only memory there is.
+//!
+//! # What it owns
+//!
+//! One redb file. Every uplink that has somewhere to go is in it once, whatever the number of integrations, until each of
+//! them has settled it. What is settled is remembered per integration as `low` (everything below is settled) and at most
+//! 64 disjoint ranges above it (RULES S4), so that parallel sends, dead letters and poison records are one mechanism.
+//!
+//! | table | key -> value |
+//! |---|---|
+//! | `log` | sequence `u64` -> record: format byte, CRC-32C, postcard ([`record`]) |
+//! | `dead` | (sequence, account) -> refused record with the reason (RULES S12) |
+//! | `route` | route id `u32` -> flow, account; never reused (RULES S5) |
+//! | `state` | name -> totals, `account/<id>`, `note/<key>` |
+//!
+//! An *account* is the spool's side of an integration: what it has settled, its backlog, its losses. Its identity is the
+//! integration's type and name, so an integration that is taken out of the config and put back resumes its backlog.
+//!
+//! # The life of a record
+//!
+//! 1. [`Spool::append`] hands uplinks with their routes to the writer's queue.
+//! 2. The writer takes all that waits and makes one transaction of it, a *round*: inserts, settlements, trimming,
+//!    eviction. The round is visible at once; it is *durable* when its commit was forced to the disk. With
+//!    `durability = "immediate"` that is at most [`COMMIT_WINDOW`] after the first record of the window.
+//! 3. Each lane reads the log through a [`Reader`] (copy out, drop the read transaction, then do network I/O) and ends
+//!    every record with [`Ledger::settle`]. Settlements ride in the next round (RULES S30).
+//! 4. The round in which the last account settles a record deletes it.
+//!
+//! # Invariants
+//!
+//! - Only the writer thread writes. Counters of backlog and loss change in the transaction that makes them true (S24).
+//! - A sequence number is used once, also across a crash: numbers are reserved durably in blocks before use.
+//! - RAM does not grow with the backlog: the writer holds one round, a lane at most 64 records.
+//! - Nothing here knows what an integration is or does.
+//!
+//! # What it refuses
+//!
+//! A file that redb calls corrupted, that fails its integrity check, is no spool, or in which the agent died three times
+//! within a minute of opening it, is damaged: set aside (one is kept, with the reason beside it), and a fresh one is
+//! started. A file of a newer format is set aside as newer. Nothing else is damage (RULES S3): a full disk, a held lock,
+//! a missing permission are reported and tried again.
+
+mod account;
+mod open;
+pub mod record;
+mod retention;
+mod settled;
+mod store;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redb::ReadableDatabase;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::Clock;
+use crate::uplink::Uplink;
+
+pub use account::{AccountId, AccountView, Loss};
+pub use open::{Backend, Deaths, OpenBackend, OpenError, SetAside};
+pub use record::Entry;
+pub use settled::{MAX_RANGES, Settled};
+pub use store::{RouteId, Totals};
+
+use store::LOG;
+use writer::Message;
+
+/// `durability = "immediate"`: a commit at most this long after the first waiting record (DESIGN section 5).
+pub const COMMIT_WINDOW: Duration = Duration::from_millis(200);
+
+/// Batches of uplinks that may wait for the writer.
+const APPEND_QUEUE: usize = 64;
+
+/// Settlements of one lane that may wait for the writer before the lane leases no more.
+const SETTLE_CREDIT: usize = 1024;
+
+/// What the spool needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file.
+    pub path: PathBuf,
+    /// Disk space it may take, bytes.
+    pub max_size: u64,
+    /// Age at which an uplink expires.
+    pub max_age: Duration,
+    /// How long a record may wait for its commit.
+    pub commit_window: Duration,
+}
+
+impl Settings {
+    /// The settings of a config. Without a `max_size`, the smaller of 64 MiB and a quarter of what is free where the file
+    /// is, but never less than 1 MiB.
+    pub fn from_config(config: &crate::config::Spool) -> Settings {
+        let path = config.path.value.clone();
+        let max_size = config.max_size.unwrap_or_else(|| {
+            let folder = path.parent().unwrap_or(std::path::Path::new("."));
+            let free =
+                rustix::fs::statvfs(folder).map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+            (free / 4).clamp(1 << 20, 64 << 20)
+        });
+        Settings { path, max_size, max_age: config.max_age, commit_window: COMMIT_WINDOW }
+    }
+
+    /// What the records of `log` may take together: three fifths of the disk space. redb's own pages add up to a fifth,
+    /// dead letters a tenth, and the rest is room for the copy that every change of a page needs.
+    fn log_cap(&self) -> u64 {
+        self.max_size / 5 * 3
+    }
+
+    /// What dead letters may take together (RULES S12).
+    fn dead_cap(&self) -> u64 {
+        self.max_size / 10
+    }
+}
+
+/// An uplink and where it goes.
+#[derive(Clone, Debug)]
+pub struct Routed {
+    /// The uplink.
+    pub uplink: Uplink,
+    /// Its routes; never empty.
+    pub routes: Vec<RouteId>,
+}
+
+/// A small value of another room that is kept with a round that is made anyway (frame counters, door counters).
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// Its name.
+    pub key: String,
+    /// Its value, in the owner's own format.
+    pub value: Vec<u8>,
+}
+
+/// A route to look up or to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteName {
+    /// The flow's name; empty for the implicit flow of a config without flows.
+    pub flow: String,
+    /// `http` or `mqtt`.
+    pub kind: String,
+    /// The integration's name.
+    pub name: String,
+}
+
+/// How a lane ends a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// The far end has it.
+    Delivered,
+    /// The far end refused it for good; the text says why and holds no secret.
+    Refused {
+        /// Layer and reason.
+        reason: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// Its bytes on the disk are damaged: nobody can deliver it.
+    Damaged,
+}
+
+/// What the spool is like after a round.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Rises when the file was reopened after an I/O error: lanes start again from what is stored.
+    pub generation: u64,
+    /// One more than the last sequence number in the log.
+    pub end: u64,
+    /// No record below was left by eviction and expiry.
+    pub floor: u64,
+    /// Records in the log.
+    pub records: u64,
+    /// Bytes they take, overhead included.
+    pub bytes: u64,
+    /// Records that were durable at the last forced commit, since the spool was made.
+    pub committed: u64,
+    /// Forced commits since start.
+    pub syncs: u64,
+    /// One entry an account, removed integrations included.
+    pub accounts: Vec<AccountView>,
+    /// The file is unusable at the moment, and why.
+    pub trouble: Option<String>,
+    /// The file that was found damaged or too new, if there was one.
+    pub set_aside: Option<SetAside>,
+}
+
+/// The open spool.
+#[derive(Debug)]
+pub struct Spool {
+    shared: Arc<Shared>,
+    append: mpsc::Sender<Message>,
+    settle: mpsc::UnboundedSender<writer::Settle>,
+    view: watch::Receiver<Arc<View>>,
+    close: Option<oneshot::Sender<()>>,
+    notes: Vec<Note>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What the writer shares with the readers: the database, absent while it is being reopened.
+#[derive(Debug, Default)]
+struct Shared {
+    database: Mutex<Option<Arc<redb::Database>>>,
+}
+
+impl Shared {
+    fn get(&self) -> Option<Arc<redb::Database>> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, database: Option<Arc<redb::Database>>) {
+        *self.database.lock().unwrap_or_else(PoisonError::into_inner) = database;
+    }
+}
+
+impl Spool {
+    /// Opens the spool on a file or a test's backend and starts the writer thread. Blocking: an unclean file is read
+    /// through, which takes seconds on an SD card.
+    ///
+    /// # Errors
+    /// What keeps the file from being opened and is no damage. Damage is not an error: see [`View::set_aside`].
+    pub fn open(settings: Settings, backend: &Backend, clock: Arc<dyn Clock>) -> Result<Spool, OpenError> {
+        let opened = open::open(&settings, backend)?;
+        let notes = opened.store.notes()?;
+        let shared = Arc::new(Shared::default());
+        shared.set(Some(opened.store.database()));
+        let (append, append_queue) = mpsc::channel(APPEND_QUEUE);
+        let (settle, settle_queue) = mpsc::unbounded_channel();
+        let (close, closed) = oneshot::channel();
+        let mut first = opened.store.view(0);
+        first.set_aside.clone_from(&opened.set_aside);
+        let (publish, view) = watch::channel(Arc::new(first));
+        let writer = writer::Writer::new(
+            opened,
+            settings,
+            backend.clone(),
+            Arc::clone(&shared),
+            clock,
+            writer::Ends { append: append_queue, settle: settle_queue, close: closed, publish },
+        );
+        let thread = std::thread::Builder::new()
+            .name("spool".into())
+            .spawn(move || writer.run())
+            .map_err(|error| OpenError::Unavailable(format!("cannot start the writer thread: {error}")))?;
+        Ok(Spool { shared, append, settle, view, close: Some(close), notes, thread: Some(thread) })
+    }
+
+    /// The notes that were stored last.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// Where uplinks go in.
+    pub fn appender(&self) -> Appender {
+        Appender { queue: self.append.clone() }
+    }
+
+    /// Finds or makes the routes of this configuration, durably, in the order given.
+    ///
+    /// # Errors
+    /// The writer's word for why it could not.
+    pub async fn routes(&self, names: Vec<RouteName>) -> Result<Vec<(RouteId, AccountId)>, Closed> {
+        let (reply, answer) = oneshot::channel();
+        self.append.send(Message::Routes { names, reply }).await.map_err(|_| Closed)?;
+        answer.await.map_err(|_| Closed)
+    }
+
+    /// What the spool is like now, and a signal when it changes.
+    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    /// One integration's side of the spool.
+    pub fn ledger(&self, account: AccountId, routes: Vec<RouteId>) -> Ledger {
+        Ledger {
+            account,
+            routes,
+            reader: Reader { shared: Arc::clone(&self.shared) },
+            settle: self.settle.clone(),
+            waiting: Arc::new(AtomicUsize::new(0)),
+            view: self.view.clone(),
+        }
+    }
+
+    /// Takes in what is queued, makes everything durable and closes the file. Blocking.
+    pub fn close(mut self) {
+        self.stop_writer();
+    }
+
+    fn stop_writer(&mut self) {
+        if let Some(close) = self.close.take() {
+            // A writer that is gone already has nothing left to close.
+            let _ = close.send(());
+        }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("spool: the writer thread died; what was not committed yet is lost");
+        }
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.stop_writer();
+    }
+}
+
+/// The spool's writer has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the spool is closed")]
+pub struct Closed;
+
+/// Hands uplinks to the writer.
+#[derive(Clone, Debug)]
+pub struct Appender {
+    queue: mpsc::Sender<Message>,
+}
+
+impl Appender {
+    /// Queues uplinks, and notes to keep with them, for the next round. Waits while the writer is behind.
+    ///
+    /// # Errors
+    /// The spool was closed.
+    pub async fn append(&self, uplinks: Vec<Routed>, notes: Vec<Note>) -> Result<(), Closed> {
+        self.queue.send(Message::Append { uplinks, notes }).await.map_err(|_| Closed)
+    }
+}
+
+/// One integration's side of the spool: read its records in order, settle them.
+#[derive(Debug)]
+pub struct Ledger {
+    account: AccountId,
+    routes: Vec<RouteId>,
+    reader: Reader,
+    settle: mpsc::UnboundedSender<writer::Settle>,
+    waiting: Arc<AtomicUsize>,
+    view: watch::Receiver<Arc<View>>,
+}
+
+impl Ledger {
+    /// What is stored as settled for this account.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn settled(&self) -> Result<Settled, ReadError> {
+        let database = self.reader.database()?;
+        store::read_account(&database, self.account)
+            .map(|account| account.map(|account| account.settled).unwrap_or_default())
+            .map_err(|error| ReadError::Storage(error.to_string()))
+    }
+
+    /// Visits at most `limit` records from sequence `from` on, in order, inside one short read transaction.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn scan(&self, from: u64, limit: usize, visit: impl FnMut(u64, Entry)) -> Result<(), ReadError> {
+        self.reader.scan(from, limit, &self.routes, visit)
+    }
+
+    /// Ends the record `to`. Everything from `from` up to it that is not this account's is settled along with it, so that
+    /// records of others leave no gaps in the ranges.
+    pub fn settle(&self, from: u64, to: u64, settlement: Settlement) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let settle =
+            writer::Settle { account: self.account, from, to, settlement, credit: Arc::clone(&self.waiting) };
+        // A closed spool means the agent is stopping: the record stays unsettled and is sent again after the restart.
+        let _ = self.settle.send(settle);
+    }
+
+    /// Whether the writer keeps up: more than [`SETTLE_CREDIT`] settlements of this lane waiting means it does not.
+    pub fn has_credit(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < SETTLE_CREDIT
+    }
+
+    /// What the spool is like now, and a signal when it changes.
+    pub fn view(&mut self) -> &mut watch::Receiver<Arc<View>> {
+        &mut self.view
+    }
+}
+
+/// Why a read did not work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The file is being reopened; the next [`View`] says more.
+    #[error("the spool is being reopened")]
+    Reopening,
+    /// redb could not read.
+    #[error("the spool can't be read: {0}")]
+    Storage(String),
+}
+
+#[derive(Clone, Debug)]
+struct Reader {
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    fn database(&self) -> Result<Arc<redb::Database>, ReadError> {
+        self.shared.get().ok_or(ReadError::Reopening)
+    }
+
+    fn scan(
+        &self,
+        from: u64,
+        limit: usize,
+        routes: &[RouteId],
+        mut visit: impl FnMut(u64, Entry),
+    ) -> Result<(), ReadError> {
+        let database = self.database()?;
+        let result = (|| -> Result<(), redb::Error> {
+            let log = database.begin_read()?.open_table(LOG)?;
+            for row in log.range(from..)?.take(limit) {
+                let (seq, value) = row?;
+                visit(seq.value(), record::read(value.value(), routes));
+            }
+            Ok(())
+        })();
+        result.map_err(|error| ReadError::Storage(error.to_string()))
+    }
+}

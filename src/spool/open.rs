@@ -1,0 +1,248 @@
+//! Opening the file: what is damage, what is not, and what happens to a damaged one (RULES S3).
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{Builder, Database, DatabaseError, StorageError};
+
+use super::Settings;
+use super::store::{Store, StoreError};
+
+/// redb's page cache. Its own default is 1 GiB; at 1 MiB a million records cost no more memory than a thousand.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// Deaths shortly after opening that make a file count as damaged.
+const DEATHS: usize = 3;
+
+/// Where the bytes go: a file, or what a test wants instead.
+#[derive(Clone, Debug, Default)]
+pub enum Backend {
+    /// The file named in the settings.
+    #[default]
+    File,
+    /// Something else under the same store.
+    Custom(Arc<dyn OpenBackend>),
+}
+
+/// Opens a database on a backend of its own.
+pub trait OpenBackend: fmt::Debug + Send + Sync {
+    /// Opens or creates it.
+    ///
+    /// # Errors
+    /// redb's.
+    fn open(&self, builder: &Builder) -> Result<Database, DatabaseError>;
+}
+
+/// A spool file that could not be used and was moved out of the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// Where it is now; the reason stands beside it in a file of the same name with `.reason`.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why the spool can't be opened although it is not damaged.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process holds it.
+    #[error(
+        "{} is open in another process; is a second agent running? (`packhorse status` asks the first one)",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// The file or its folder can't be used.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// An open store, and what had to be moved away for it.
+pub(super) struct Opened {
+    pub(super) store: Store,
+    pub(super) set_aside: Option<SetAside>,
+}
+
+/// Opens the spool; sets a damaged or newer file aside and starts a fresh one.
+pub(super) fn open(settings: &Settings, backend: &Backend) -> Result<Opened, OpenError> {
+    let path = settings.path.as_path();
+    if matches!(backend, Backend::File) {
+        make_folder(path)?;
+        let deaths = Deaths::beside(path);
+        if deaths.count() >= DEATHS {
+            let reason = format!("the agent died {DEATHS} times within a minute of opening it");
+            deaths.forget();
+            return start_fresh(settings, backend, "damaged", reason);
+        }
+    }
+    match try_open(settings, backend) {
+        Ok(store) => Ok(Opened { store, set_aside: None }),
+        Err(Trouble::Damaged(reason)) => start_fresh(settings, backend, "damaged", reason),
+        Err(Trouble::Newer(reason)) => start_fresh(settings, backend, "newer", reason),
+        Err(Trouble::Other(error)) => Err(error),
+    }
+}
+
+fn start_fresh(
+    settings: &Settings,
+    backend: &Backend,
+    suffix: &str,
+    reason: String,
+) -> Result<Opened, OpenError> {
+    if matches!(backend, Backend::Custom(_)) {
+        return Err(OpenError::Unavailable(reason));
+    }
+    let set_aside = set_aside(&settings.path, suffix, reason)?;
+    log::error!(
+        "spool: {} can't be used and was set aside as {}: {}; starting a fresh one",
+        settings.path.display(),
+        set_aside.path.display(),
+        set_aside.reason
+    );
+    match try_open(settings, backend) {
+        Ok(store) => Ok(Opened { store, set_aside: Some(set_aside) }),
+        Err(Trouble::Damaged(reason) | Trouble::Newer(reason)) => {
+            Err(OpenError::Unavailable(format!("a fresh spool can't be used either: {reason}")))
+        }
+        Err(Trouble::Other(error)) => Err(error),
+    }
+}
+
+enum Trouble {
+    Damaged(String),
+    Newer(String),
+    Other(OpenError),
+}
+
+fn try_open(settings: &Settings, backend: &Backend) -> Result<Store, Trouble> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    let database = match backend {
+        Backend::File => {
+            builder.set_repair_callback(|session| {
+                log::info!(
+                    "spool: checking the file after an unclean stop, {:.0} %",
+                    session.progress() * 100.0
+                );
+            });
+            builder.create(&settings.path)
+        }
+        Backend::Custom(custom) => custom.open(&builder),
+    }
+    .map_err(|error| judge(&settings.path, error))?;
+    Store::new(database).map_err(|error| match error {
+        StoreError::Damaged(reason) => Trouble::Damaged(reason),
+        StoreError::Newer(format) => {
+            Trouble::Newer(format!("its format is {format}, made by a newer version of this program"))
+        }
+        StoreError::Redb(error) => judge_error(&settings.path, &error),
+    })
+}
+
+fn judge(path: &Path, error: DatabaseError) -> Trouble {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            Trouble::Other(OpenError::InUse(path.to_owned()))
+        }
+        DatabaseError::UpgradeRequired(version) => {
+            Trouble::Newer(format!("its redb file format {version} is not the one of this version"))
+        }
+        DatabaseError::Storage(error) => judge_storage(path, &error),
+        other => Trouble::Other(OpenError::Unavailable(format!("{}: {other}", path.display()))),
+    }
+}
+
+fn judge_error(path: &Path, error: &redb::Error) -> Trouble {
+    match error {
+        redb::Error::Corrupted(reason) => Trouble::Damaged(reason.clone()),
+        redb::Error::TableTypeMismatch { table, .. } => {
+            Trouble::Damaged(format!("its table `{table}` is not a spool's"))
+        }
+        other => Trouble::Other(OpenError::Unavailable(format!("{}: {other}", path.display()))),
+    }
+}
+
+/// Only what is about the bytes is damage; what is about the disk, the folder or the rights is not.
+fn judge_storage(path: &Path, error: &StorageError) -> Trouble {
+    match error {
+        StorageError::Corrupted(reason) => Trouble::Damaged(reason.clone()),
+        StorageError::Io(error)
+            if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+        {
+            Trouble::Damaged(error.to_string())
+        }
+        other => Trouble::Other(OpenError::Unavailable(format!("{}: {other}", path.display()))),
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), OpenError> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    std::fs::create_dir_all(folder).map_err(|error| {
+        OpenError::Unavailable(format!(
+            "cannot make the folder {}: {error}; set spool.path to a folder that this user may write",
+            folder.display()
+        ))
+    })
+}
+
+fn set_aside(path: &Path, suffix: &str, reason: String) -> Result<SetAside, OpenError> {
+    let aside = with_suffix(path, suffix);
+    std::fs::rename(path, &aside).map_err(|error| {
+        OpenError::Unavailable(format!(
+            "{} is {suffix} ({reason}) and can't be moved to {}: {error}",
+            path.display(),
+            aside.display()
+        ))
+    })?;
+    let note = with_suffix(&aside, "reason");
+    if let Err(error) = std::fs::write(&note, format!("{reason}\n")) {
+        log::warn!("spool: the reason can't be kept in {}: {error}", note.display());
+    }
+    Ok(SetAside { path: aside, reason })
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Remembers in a small file beside the spool how often the agent died by a panic within a minute of opening it: a damaged
+/// page that the integrity check missed would otherwise be opened for ever. Being killed or losing power leaves no mark.
+#[derive(Clone, Debug)]
+pub struct Deaths(PathBuf);
+
+impl Deaths {
+    /// The mark that belongs to the spool at `path`.
+    pub fn beside(path: &Path) -> Deaths {
+        Deaths(with_suffix(path, "died"))
+    }
+
+    /// Called from the panic hook: adds a death.
+    pub fn add(&self) {
+        use std::io::Write;
+        // On the way to abort there is nobody left to tell.
+        let _ = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.0)
+            .and_then(|mut mark| mark.write_all(b"x"));
+    }
+
+    /// The agent has lived: forgets them.
+    pub fn forget(&self) {
+        if let Err(error) = std::fs::remove_file(&self.0)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::warn!("spool: cannot remove {}: {error}", self.0.display());
+        }
+    }
+
+    fn count(&self) -> usize {
+        std::fs::metadata(&self.0).map_or(0, |mark| usize::try_from(mark.len()).unwrap_or(usize::MAX))
+    }
+}

@@ -1,0 +1,196 @@
+//! What the tests that run the real binary share: certificates, the agent as a child process, and its status.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use packhorse::control::client;
+use packhorse::simulator::{Forwarder, Simulator, SimulatorConfig};
+use packhorse::uplink::Eui64;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
+
+/// How long anything may take before the test gives up. Nothing is measured against it.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A CA made for one test, and a certificate of it for `localhost`.
+pub struct Pki {
+    pub ca: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Pki {
+    pub fn make(folder: &Path) -> Pki {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca_params = CertificateParams::default();
+        ca_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca_params.distinguished_name.push(rcgen::DnType::CommonName, "test CA");
+        let ca_cert = ca_params.self_signed(&ca_key).unwrap();
+        let issuer = Issuer::new(ca_params, ca_key);
+        let key = KeyPair::generate().unwrap();
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let cert = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+        let write = |name: &str, text: String| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        Pki {
+            ca: write("ca.pem", ca_cert.pem()),
+            cert: write("server.pem", cert.pem()),
+            key: write("server.key", key.serialize_pem()),
+        }
+    }
+
+    pub fn server_config(&self) -> Arc<rustls::ServerConfig> {
+        let chain = CertificateDer::pem_file_iter(&self.cert).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
+        let config =
+            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(chain, key)
+                .unwrap();
+        Arc::new(config)
+    }
+
+    pub fn client_config(&self) -> Arc<rustls::ClientConfig> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&self.ca).unwrap()).unwrap();
+        let config =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        Arc::new(config)
+    }
+}
+
+/// A loopback port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+pub fn free_udp_port() -> u16 {
+    UdpSocket::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// The real binary, running.
+pub struct Agent {
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Starts `packhorse run` with `config` and waits until its spool is open.
+    pub fn start(folder: &Path, config: &str) -> Agent {
+        let file = folder.join("packhorse.toml");
+        std::fs::write(&file, config).unwrap();
+        let log = folder.join("agent.log");
+        let mut log_file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        writeln!(log_file, "--- start").unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_packhorse"))
+            .args(["run", "--verbose", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log_file)
+            .spawn()
+            .unwrap();
+        let mut agent = Agent { child, socket: folder.join("control.sock"), log };
+        agent.wait_until("its spool is open", |status| status["spool"]["state"] == "ok");
+        agent
+    }
+
+    pub fn try_status(&self) -> Option<Value> {
+        client::get(&self.socket, "/status").ok()
+    }
+
+    /// Asks for the status until `enough` of it.
+    pub fn wait_until(&mut self, what: &str, enough: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let status = self.try_status();
+            if let Some(status) = &status
+                && enough(status)
+            {
+                return status.clone();
+            }
+            if let Some(ended) = self.child.try_wait().unwrap() {
+                panic!("the agent ended with {ended} before {what}\n{}", self.log());
+            }
+            assert!(Instant::now() < until, "gave up waiting until {what}: {status:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn wait_until_committed(&mut self, n: u64) -> Value {
+        self.wait_until(&format!("{n} uplinks are committed"), |status| {
+            status["committed"].as_u64().unwrap() >= n
+        })
+    }
+
+    /// SIGKILL: no goodbye, no flush.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn terminate(mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the agent does not stop\n{}", self.log());
+    }
+
+    /// Resident memory in KiB.
+    pub fn rss_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // A test that fails must not leave it running; one that ended it already finds it gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A forwarder of `devices` devices to `port` on loopback. The machine may be busy, so it waits long for its acks.
+pub fn forwarder(port: u16, devices: u16, seed: u64) -> Forwarder {
+    let gateway_eui = Eui64([0xaa, 0x55, 0x5a, 0, 0, 0, 1, 1]);
+    let simulator = Simulator::new(SimulatorConfig { devices, gateway_eui, seed });
+    Forwarder::connect(SocketAddr::from(([127, 0, 0, 1], port)), simulator, Duration::from_secs(20)).unwrap()
+}
+
+/// Status entry of an integration.
+pub fn integration<'a>(status: &'a Value, name: &str) -> &'a Value {
+    let entries = status["integrations"].as_array().unwrap();
+    entries.iter().find(|entry| entry["name"] == name).unwrap_or_else(|| panic!("no {name} in {status}"))
+}
