@@ -106,12 +106,6 @@ fn advice(config: &Config, top: &Place) -> Vec<Problem> {
                 "is not available in this version; a backlog is drained as fast as the far end takes it";
             advice.push(Problem::warning(&integration.replay_rate.place, key("replay_rate"), text));
         }
-        if let crate::config::IntegrationKind::Http(http) = &integration.kind
-            && http.batch.value > 1
-        {
-            let text = "is not available in this version; one uplink is sent a request";
-            advice.push(Problem::warning(&http.batch.place, key("batch"), text));
-        }
     }
     advice
 }

@@ -33,7 +33,7 @@ pub async fn run(
     while queue.recv_many(&mut taken, BATCH).await > 0 {
         let mut batch = Vec::with_capacity(taken.len());
         for from in taken.drain(..) {
-            let uplink = lorawan::identify(from);
+            let uplink = lorawan::identify(from.source, from.heard);
             let routes = router.routes(&uplink).to_vec();
             if routes.is_empty() {
                 counters.dropped(DropReason::Unrouted, 1);
@@ -41,9 +41,14 @@ pub async fn run(
                 batch.push(Routed { uplink, routes });
             }
         }
-        let note = Note { key: DOOR_NOTE.to_owned(), value: counters.to_note() };
-        if spool.append(batch, vec![note]).await.is_err() {
+        if spool.append(batch, vec![door_note(&counters)]).await.is_err() {
             return;
         }
     }
+    // What was counted since the last uplink. A spool that is closed keeps what it has.
+    let _ = spool.append(Vec::new(), vec![door_note(&counters)]).await;
+}
+
+fn door_note(counters: &DoorCounters) -> Note {
+    Note { key: DOOR_NOTE.to_owned(), value: counters.to_note() }
 }

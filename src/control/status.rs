@@ -176,5 +176,9 @@ fn entry(
     entry.insert("delivered".into(), json!(account.map_or(0, |account| account.delivered)));
     entry.insert("dead_letters".into(), json!(account.map_or(0, |account| account.dead_letters)));
     entry.insert("dropped".into(), Value::Object(lost));
+    // Every entry has every key; only a lane can fill these.
+    for key in ["since", "in_flight", "oldest_s", "last_success", "last_error"] {
+        entry.insert(key.into(), Value::Null);
+    }
     entry
 }

@@ -50,14 +50,20 @@ impl Backoff {
         if self.well_since.take().is_some_and(|since| now.duration_since(since) >= STABLE) {
             self.failures = 0;
         }
-        let ceiling = match self.strategy {
-            Strategy::Fixed => return self.initial.max(SHORTEST),
-            Strategy::Exponential | Strategy::None => {
-                self.initial.saturating_mul(2u32.saturating_pow(self.failures)).min(self.max)
-            }
-        };
+        let doublings = self.failures;
         self.failures = self.failures.saturating_add(1);
-        self.spread(ceiling).max(SHORTEST)
+        match self.strategy {
+            Strategy::Fixed => self.initial.max(SHORTEST),
+            Strategy::Exponential | Strategy::None => {
+                let ceiling = self.initial.saturating_mul(2u32.saturating_pow(doublings)).min(self.max);
+                self.spread(ceiling).max(SHORTEST)
+            }
+        }
+    }
+
+    /// Failures since things last went well for a minute.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// How long to wait after a link-up signal.

@@ -31,6 +31,15 @@ impl LinkUp {
         self.say.send_modify(|n| *n = n.wrapping_add(1));
     }
 
+    /// Wakes every lane that waits but this one: whoever brings the news must not cut short a wait of its own.
+    pub(super) fn signal_others(&mut self) {
+        let unheard = self.hear.has_changed().unwrap_or(false);
+        self.signal();
+        if !unheard {
+            self.hear.mark_unchanged();
+        }
+    }
+
     /// Waits for the next signal. Safe to cancel.
     pub async fn heard(&mut self) {
         // The sender lives in this very struct, so the channel can't be closed.
@@ -89,7 +98,8 @@ pub async fn watch_kernel(link_up: LinkUp) -> std::io::Result<()> {
     loop {
         socket.readable().await?;
         if drain(&socket) {
-            log::info!("link: addresses or routes changed; trying again now");
+            // A modem that flaps, or IPv6 that renews its routes every minute, must not fill the log.
+            log::debug!("link: addresses or routes changed; trying again now");
             link_up.signal();
         }
         tokio::time::sleep(BURST).await;

@@ -21,7 +21,8 @@
 //! - With [`Ordering::PerKey`] at most one record a device is under way; with [`Ordering::Stream`] records go out in the
 //!   order of the log. Either way first attempts of a device leave in the order they were heard (S15).
 //! - A transient failure stops new sends until the back-off ends, and then one attempt goes first, alone, until the far
-//!   end has accepted something. A refusal by the endpoint stops them until the next probe. Nothing is ever given up
+//!   end has accepted something. Requests that were under way together fail as one, and a success among them does not end
+//!   the wait that another one asked for. A refusal by the endpoint stops new sends until the next probe. Nothing is ever given up
 //!   because of the link, and nothing waits for a human.
 //! - Lanes share nothing but the spool and the link-up signal; each runs on its integration's own thread.
 
@@ -30,8 +31,10 @@ mod lane;
 pub mod link;
 pub mod outcome;
 mod status;
+mod window;
 
 pub use backoff::Backoff;
-pub use lane::{Lane, LaneSettings, Lease, Ordering};
+pub use lane::{Lane, LaneSettings, Ordering};
 pub use link::{LinkUp, Stop, Stopper};
 pub use status::{LaneStatus, LastError, State};
+pub use window::Lease;

@@ -130,6 +130,12 @@ impl LaneStatus {
         self.last_success_us = delivered_us.or(self.last_success_us);
     }
 
+    /// A request failed that was under way together with one that was counted: news about the reason, no new failure.
+    pub(super) fn failed_with_others(&mut self, failure: &Failure, now_us: i64) {
+        self.last_error =
+            Some(LastError { layer: failure.layer, message: failure.message.clone(), at_us: now_us });
+    }
+
     pub(super) fn failure(&mut self, failure: &Failure, blocks: bool, now: Instant, now_us: i64) {
         if self.failures == 0 || (blocks && !self.blocked) {
             self.since_us = now_us;

@@ -6,16 +6,16 @@
 
 pub mod frame;
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
-use crate::source::FromSource;
-use crate::uplink::{Eui64, Flags, Kind, OrderKey, TimeSource, Uplink};
+use crate::uplink::{Eui64, Flags, Heard, Kind, OrderKey, TimeSource, Uplink};
 
 use frame::Frame;
 
-/// Makes the uplink of a heard frame, under a new id that carries the time of reception (UUIDv7, RFC 9562).
-pub fn identify(from: FromSource) -> Uplink {
-    let FromSource { source, heard } = from;
+/// Makes the uplink of a frame that `source` heard, under a new id that carries the time of reception (UUIDv7, RFC 9562).
+pub fn identify(source: Arc<str>, heard: Heard) -> Uplink {
     let (kind, dev_eui) = match frame::parse(&heard.phy) {
         Frame::Data(_) => (Kind::Lorawan, None),
         Frame::Join(join) => (Kind::Join, Some(join.dev_eui)),

@@ -76,12 +76,12 @@ impl Account {
         }
     }
 
-    pub(super) fn lose(&mut self, loss: Loss) {
+    pub(super) fn lose(&mut self, loss: Loss, n: u64) {
         if self.losses.len() < Loss::ALL.len() {
             self.losses.resize(Loss::ALL.len(), 0);
         }
         if let Some(count) = self.losses.get_mut(loss as usize) {
-            *count += 1;
+            *count = count.saturating_add(n);
         }
     }
 

@@ -44,11 +44,12 @@ mod account;
 mod open;
 pub mod record;
 mod retention;
+mod round;
 mod settled;
 mod store;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -91,16 +92,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings of a config. Without a `max_size`, the smaller of 64 MiB and a quarter of what is free where the file
-    /// is, but never less than 1 MiB.
+    /// The settings of a config.
     pub fn from_config(config: &crate::config::Spool) -> Settings {
         let path = config.path.value.clone();
-        let max_size = config.max_size.unwrap_or_else(|| {
-            let folder = path.parent().unwrap_or(std::path::Path::new("."));
-            let free =
-                rustix::fs::statvfs(folder).map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
-            (free / 4).clamp(1 << 20, 64 << 20)
-        });
+        let max_size =
+            config.max_size.unwrap_or_else(|| default_max_size(free_near(&path), own_blocks(&path)));
         Settings { path, max_size, max_age: config.max_age, commit_window: COMMIT_WINDOW }
     }
 
@@ -110,10 +106,37 @@ impl Settings {
         self.max_size / 5 * 3
     }
 
+    /// How much may wait for a forced commit: a small part of the log, and at most a quarter of a MiB of memory.
+    fn unsynced_cap(&self) -> u64 {
+        (self.log_cap() / 16).min(256 << 10)
+    }
+
     /// What dead letters may take together (RULES S12).
     fn dead_cap(&self) -> u64 {
         self.max_size / 10
     }
+}
+
+/// The smaller of 64 MiB and a quarter of what is free, but never less than 1 MiB. What the spool itself takes counts as
+/// free: it would otherwise shrink with every start, and drop uplinks to do so.
+fn default_max_size(free: u64, own: u64) -> u64 {
+    (free.saturating_add(own) / 4).clamp(1 << 20, 64 << 20)
+}
+
+/// Bytes free for us where the file is or will be: its folder may not have been made yet.
+fn free_near(path: &Path) -> u64 {
+    let mut folders = path
+        .ancestors()
+        .skip(1)
+        .map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    let found = folders.find_map(|folder| rustix::fs::statvfs(folder).ok());
+    found.map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
+}
+
+/// Bytes that the file takes on the disk, holes excluded (`st_blocks` counts 512 bytes everywhere).
+fn own_blocks(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).map_or(0, |file| file.blocks().saturating_mul(512))
 }
 
 /// An uplink and where it goes.
@@ -418,5 +441,27 @@ impl Reader {
             Ok(())
         })();
         result.map_err(|error| ReadError::Storage(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DESIGN section 5: 25 % of what is free, at most 64 MiB; the same at the next start, when the spool has filled.
+    #[test]
+    fn the_default_size_does_not_shrink_as_the_spool_fills() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(default_max_size(100 * MIB, 0), 25 * MIB);
+        assert_eq!(default_max_size(75 * MIB, 25 * MIB), 25 * MIB);
+        assert_eq!(default_max_size(u64::MAX, 1), 64 * MIB);
+        assert_eq!(default_max_size(0, 0), MIB);
+    }
+
+    /// Before the first start there is no folder; the disk it will be on is asked all the same.
+    #[test]
+    fn free_space_is_found_above_a_folder_that_is_not_there_yet() {
+        assert_ne!(free_near(Path::new("/no/such/folder/spool.redb")), u64::MAX);
+        assert_ne!(free_near(Path::new("spool.redb")), u64::MAX);
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Builder, Database, DatabaseError, StorageError};
+use redb::{Builder, Database, DatabaseError};
 
 use super::Settings;
 use super::store::{Store, StoreError};
@@ -70,10 +70,15 @@ pub(super) fn open(settings: &Settings, backend: &Backend) -> Result<Opened, Ope
     if matches!(backend, Backend::File) {
         make_folder(path)?;
         let deaths = Deaths::beside(path);
-        if deaths.count() >= DEATHS {
+        if deaths.count() >= DEATHS && path.exists() {
             let reason = format!("the agent died {DEATHS} times within a minute of opening it");
+            let opened = start_fresh(settings, backend, "damaged", reason)?;
             deaths.forget();
-            return start_fresh(settings, backend, "damaged", reason);
+            return Ok(opened);
+        }
+        if !path.exists() {
+            // Marks of a file that somebody took away say nothing about the one that is made now.
+            deaths.forget();
         }
     }
     match try_open(settings, backend) {
@@ -121,53 +126,40 @@ fn try_open(settings: &Settings, backend: &Backend) -> Result<Store, Trouble> {
     let database = match backend {
         Backend::File => {
             builder.set_repair_callback(|session| {
-                log::info!(
-                    "spool: checking the file after an unclean stop, {:.0} %",
-                    session.progress() * 100.0
-                );
+                log::debug!("spool: checking the file, {:.0} %", session.progress() * 100.0);
             });
             builder.create(&settings.path)
         }
         Backend::Custom(custom) => custom.open(&builder),
     }
-    .map_err(|error| judge(&settings.path, error))?;
+    .map_err(|error| judge(&settings.path, &error.into()))?;
     Store::new(database).map_err(|error| match error {
         StoreError::Damaged(reason) => Trouble::Damaged(reason),
         StoreError::Newer(format) => {
             Trouble::Newer(format!("its format is {format}, made by a newer version of this program"))
         }
-        StoreError::Redb(error) => judge_error(&settings.path, &error),
+        StoreError::Redb(error) => judge(&settings.path, &error),
     })
 }
 
-fn judge(path: &Path, error: DatabaseError) -> Trouble {
+/// Only what is about the bytes is damage; what is about the disk, the folder or the rights is not.
+fn judge(path: &Path, error: &redb::Error) -> Trouble {
+    use redb::Error;
     match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+        Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => {
             Trouble::Other(OpenError::InUse(path.to_owned()))
         }
-        DatabaseError::UpgradeRequired(version) => {
+        Error::UpgradeRequired(version) => {
             Trouble::Newer(format!("its redb file format {version} is not the one of this version"))
         }
-        DatabaseError::Storage(error) => judge_storage(path, &error),
-        other => Trouble::Other(OpenError::Unavailable(format!("{}: {other}", path.display()))),
-    }
-}
-
-fn judge_error(path: &Path, error: &redb::Error) -> Trouble {
-    match error {
-        redb::Error::Corrupted(reason) => Trouble::Damaged(reason.clone()),
-        redb::Error::TableTypeMismatch { table, .. } => {
+        Error::Corrupted(reason) => Trouble::Damaged(reason.clone()),
+        Error::TableTypeMismatch { table, .. } | Error::TableIsMultimap(table) => {
             Trouble::Damaged(format!("its table `{table}` is not a spool's"))
         }
-        other => Trouble::Other(OpenError::Unavailable(format!("{}: {other}", path.display()))),
-    }
-}
-
-/// Only what is about the bytes is damage; what is about the disk, the folder or the rights is not.
-fn judge_storage(path: &Path, error: &StorageError) -> Trouble {
-    match error {
-        StorageError::Corrupted(reason) => Trouble::Damaged(reason.clone()),
-        StorageError::Io(error)
+        Error::TypeDefinitionChanged { name, .. } => {
+            Trouble::Damaged(format!("its type `{}` is not a spool's", name.name()))
+        }
+        Error::Io(error)
             if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
         {
             Trouble::Damaged(error.to_string())

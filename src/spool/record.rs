@@ -1,9 +1,12 @@
 //! The wire format of a stored record.
 //!
-//! `[format u8][CRC-32C u32, little-endian, over the body][body]`, the body being a postcard encoding of the struct that
-//! the format byte names. postcard is not self-describing, so a struct that was ever released is frozen: a change is a new
-//! struct under a new byte, and the golden bytes below say so loudly. CRC-32C because redb does not verify its page
-//! checksums on reads. No heapless type is stored: its capacity would become part of the format.
+//! `[format u8][CRC-32C u32, little-endian, over format and body][body]`, the body being a postcard encoding of the struct
+//! that the format byte names. The checksum covers the format byte too: a flipped bit there would otherwise turn a record
+//! into one of a format to come, which is kept for ever and never delivered.
+//!
+//! postcard is not self-describing, so a struct that was ever released is frozen: a change is a new struct under a new byte,
+//! and the golden bytes below say so loudly. CRC-32C because redb does not verify its page checksums on reads. No heapless
+//! type is stored: its capacity would become part of the format.
 //!
 //! Three things can come out of a value: an uplink, *unknown* (a newer format, kept and counted) or *damaged*.
 
@@ -96,7 +99,7 @@ wire_enum!(CrcV1 for Crc { Ok, Absent, Unknown });
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "nearly all are uplinks, and none outlives the refill that read it"
+    reason = "handed over one at a time; a box would be an allocation a record"
 )]
 pub enum Entry {
     /// One of ours.
@@ -151,7 +154,7 @@ pub fn encode(uplink: &Uplink, routes: &[RouteId]) -> Result<Vec<u8>, postcard::
 pub(super) fn seal<T: Serialize>(format: u8, body: &T) -> Result<Vec<u8>, postcard::Error> {
     let head = [0u8; HEAD].to_vec();
     let mut bytes = postcard::to_extend(body, head)?;
-    let crc = crc32c::crc32c(bytes.get(HEAD..).unwrap_or_default());
+    let crc = checksum(format, bytes.get(HEAD..).unwrap_or_default());
     for (slot, byte) in bytes.iter_mut().zip(std::iter::once(format).chain(crc.to_le_bytes())) {
         *slot = byte;
     }
@@ -170,11 +173,17 @@ pub(super) enum Unsealed<'a> {
 /// Checks the checksum.
 pub(super) fn unseal(bytes: &[u8]) -> Unsealed<'_> {
     match bytes {
-        [format, a, b, c, d, body @ ..] if crc32c::crc32c(body) == u32::from_le_bytes([*a, *b, *c, *d]) => {
+        [format, a, b, c, d, body @ ..]
+            if checksum(*format, body) == u32::from_le_bytes([*a, *b, *c, *d]) =>
+        {
             Unsealed::Body(*format, body)
         }
         _ => Unsealed::Damaged,
     }
+}
+
+fn checksum(format: u8, body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&[format]), body)
 }
 
 /// Decodes a value, completely only where one of `routes` is among its own.
@@ -196,19 +205,29 @@ pub(super) struct Outline {
     pub(super) clock_trusted: bool,
 }
 
-/// Reads the outline; `None` for what is unknown or damaged.
-pub(super) fn outline(bytes: &[u8]) -> Option<Outline> {
+/// Why a value has no outline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// A format that this version does not know.
+    Unknown,
+    /// The checksum or the encoding is wrong.
+    Damaged,
+}
+
+/// Reads the outline.
+pub(super) fn outline(bytes: &[u8]) -> Result<Outline, Unreadable> {
     match decode(bytes) {
-        Decoded::Record(record) => Some(Outline {
+        Decoded::Record(record) => Ok(Outline {
             routes: record.routes.iter().copied().map(RouteId).collect(),
             at: moment_of(&record),
             clock_trusted: record.flags & flag::CLOCK_TRUSTED != 0,
         }),
-        Decoded::Unknown(_) | Decoded::Damaged => None,
+        Decoded::Unknown(_) => Err(Unreadable::Unknown),
+        Decoded::Damaged => Err(Unreadable::Damaged),
     }
 }
 
-#[expect(clippy::large_enum_variant, reason = "lives on the stack of one read")]
+#[expect(clippy::large_enum_variant, reason = "lives on the stack of one call")]
 enum Decoded<'a> {
     Record(RecordV1<'a>),
     Unknown(u8),
@@ -338,7 +357,7 @@ mod tests {
 
     /// The bytes of format 1, frozen. A change that breaks this breaks every spool in the field: add a format instead.
     const GOLDEN_V1: &str = concat!(
-        "01c9575ed8",
+        "01dda3e948",
         "0203ac0201936b1e0000700080000000000000090c636f6e63656e747261746f72000e400102030400290002aa010203",
         "04010004a30b001c053001a9800401aa555a000000010101e0e9849e03000853463742573132350103342f3501000064",
         "c2000100001841010201010001a71401eec5c0c50200000007070707070707070707070707070707fbc0e285e3688095",
@@ -357,7 +376,7 @@ mod tests {
     #[test]
     fn every_flipped_bit_is_damage() {
         let bytes = encode(&sample(), &[RouteId(3)]).unwrap();
-        for at in 8..bytes.len() * 8 {
+        for at in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
             bad[at / 8] ^= 1 << (at % 8);
             assert_eq!(read(&bad, &[RouteId(3)]), Entry::Damaged, "bit {at}");
@@ -370,7 +389,7 @@ mod tests {
         assert_eq!(read(&bytes, &[RouteId(3)]), Entry::Unknown(2));
         bytes = encode(&sample(), &[RouteId(3)]).unwrap();
         bytes.push(0);
-        let crc = crc32c::crc32c(&bytes[HEAD..]).to_le_bytes();
+        let crc = checksum(FORMAT_V1, &bytes[HEAD..]).to_le_bytes();
         bytes[1..HEAD].copy_from_slice(&crc);
         assert_eq!(read(&bytes, &[RouteId(3)]), Entry::Damaged);
     }
@@ -379,7 +398,7 @@ mod tests {
         #[test]
         fn hostile_bytes_never_panic(format in 0u8..3, body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut bytes = vec![format];
-            bytes.extend(crc32c::crc32c(&body).to_le_bytes());
+            bytes.extend(checksum(format, &body).to_le_bytes());
             bytes.extend(body);
             let _ = read(&bytes, &[RouteId(0)]);
         }

@@ -9,7 +9,7 @@ use crate::uplink::TimeSource;
 
 use super::account::Loss;
 use super::record::{self, Outline};
-use super::store::Round;
+use super::round::Round;
 
 /// Records that one round looks at or expires at most (RULES S2).
 const EXPIRE_AT_MOST: usize = 1_000;
@@ -41,20 +41,27 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Removes records older than `max_age`. Those whose age nobody can know are passed over.
+    /// Removes records older than `max_age`. Those whose age nobody can know are passed over: the next look begins behind
+    /// them, so that however many they are they keep nobody else from expiring; once a young record or the end is reached it
+    /// begins at the front again.
     pub(super) fn expire(&mut self, max_age: Duration, clock: &dyn Clock) -> Result<(), redb::Error> {
         if !clock.settled() {
             return Ok(());
         }
         let mut expired = Vec::new();
-        for row in self.log.iter()?.take(EXPIRE_AT_MOST) {
+        let mut next = 0;
+        for (n, row) in self.log.range(self.state.expire_from..)?.take(EXPIRE_AT_MOST).enumerate() {
             let (seq, value) = row?;
-            match record::outline(value.value()).and_then(|outline| age(&outline, clock)) {
+            match record::outline(value.value()).ok().and_then(|outline| age(&outline, clock)) {
                 Some(age) if age > max_age => expired.push(seq.value()),
                 Some(_) => break,
                 None => {}
             }
+            if n + 1 == EXPIRE_AT_MOST {
+                next = seq.value() + 1;
+            }
         }
+        self.state.expire_from = next;
         for &seq in &expired {
             let value = self.log.remove(seq)?.map(|value| value.value().to_vec());
             if let Some(value) = value {
@@ -76,4 +83,144 @@ fn age(outline: &Outline, clock: &dyn Clock) -> Option<Duration> {
         return Some(Duration::from_micros(u64::try_from(us).unwrap_or(0)));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+    use super::super::store::tests::{LIMITS, fresh, waiting, work};
+    use super::super::store::{Store, Work};
+    use super::*;
+    use crate::clock::ManualClock;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// Appends as many uplinks of this moment.
+    fn hear(store: &mut Store, clock: &ManualClock, n: u64) {
+        store.round(&work(0..n, clock), true, LIMITS, 0, |_| Ok(())).unwrap();
+    }
+
+    /// One look with a `max_age` of ten hours; returns how many expired in all so far.
+    fn look(store: &mut Store, clock: &ManualClock) -> u64 {
+        store.round(&Work::default(), false, LIMITS, 0, |round| round.expire(10 * HOUR, clock)).unwrap();
+        let view = store.view(0);
+        let lost = view.accounts[0].lost.iter().find(|(loss, _)| *loss == Loss::Expired);
+        let expired = lost.map_or(0, |(_, n)| *n);
+        assert_eq!(view.accounts[0].backlog + expired, view.committed, "S24: the counts add up");
+        expired
+    }
+
+    /// S2: within a boot the boot clock alone decides; what the wall clock does meanwhile changes nothing.
+    #[test]
+    fn age_is_boot_time_within_a_boot() {
+        for trusted in [true, false] {
+            let clock = ManualClock::new();
+            clock.set_trusted(trusted);
+            let mut store = fresh();
+            hear(&mut store, &clock, 2);
+            clock.step_wall(400 * 86_400 * 1_000_000);
+            assert_eq!(look(&mut store, &clock), 0);
+            clock.advance(9 * HOUR);
+            hear(&mut store, &clock, 1);
+            clock.step_wall(-800 * 86_400 * 1_000_000);
+            clock.advance(HOUR);
+            assert_eq!(look(&mut store, &clock), 0, "ten hours are not more than ten hours");
+            clock.advance(Duration::from_secs(1));
+            assert_eq!(look(&mut store, &clock), 2, "trusted: {trusted}");
+            let view = store.view(0);
+            assert_eq!((view.records, view.floor), (1, view.end - 1));
+        }
+    }
+
+    /// S2: across boots the wall clock decides, if it was trusted then and is now; else nobody knows the age.
+    #[test]
+    fn age_across_boots_needs_trust_at_both_ends() {
+        for (then, now, expires) in [(true, true, 1), (true, false, 0), (false, true, 0), (false, false, 0)] {
+            let clock = ManualClock::new();
+            clock.set_trusted(then);
+            let mut store = fresh();
+            hear(&mut store, &clock, 1);
+            clock.reboot();
+            clock.set_trusted(now);
+            clock.advance(9 * HOUR);
+            assert_eq!(look(&mut store, &clock), 0);
+            clock.advance(2 * HOUR);
+            assert_eq!(look(&mut store, &clock), expires, "trusted then: {then}, now: {now}");
+        }
+    }
+
+    /// S22: GPS time is trusted whatever our own clock was.
+    #[test]
+    fn gps_time_is_trusted_across_boots() {
+        let clock = ManualClock::new();
+        clock.set_trusted(false);
+        let mut store = fresh();
+        let mut heard = work(0..1, &clock);
+        heard.uplinks[0].uplink.at.source = TimeSource::Gps;
+        store.round(&heard, true, LIMITS, 0, |_| Ok(())).unwrap();
+        clock.reboot();
+        clock.set_trusted(true);
+        clock.advance(11 * HOUR);
+        assert_eq!(look(&mut store, &clock), 1);
+    }
+
+    /// S2: nothing expires within ten minutes of a start or a step of the clock, which is when it is not settled.
+    #[test]
+    fn nothing_expires_while_the_clock_is_not_settled() {
+        let clock = ManualClock::new();
+        let mut store = fresh();
+        hear(&mut store, &clock, 1);
+        clock.advance(11 * HOUR);
+        clock.set_settled(false);
+        assert_eq!(look(&mut store, &clock), 0);
+        clock.set_settled(true);
+        assert_eq!(look(&mut store, &clock), 1);
+    }
+
+    /// S2: one round expires at most 1,000.
+    #[test]
+    fn a_round_expires_at_most_a_thousand() {
+        let clock = ManualClock::new();
+        let mut store = fresh();
+        hear(&mut store, &clock, 2_300);
+        clock.advance(11 * HOUR);
+        assert_eq!([0; 4].map(|_| look(&mut store, &clock)), [1_000, 2_000, 2_300, 2_300]);
+    }
+
+    /// S2: records of unknown age stay, and however many they are, they keep none behind them from expiring.
+    #[test]
+    fn records_of_unknown_age_hold_nobody_up() {
+        let clock = ManualClock::new();
+        let mut store = fresh();
+        clock.set_trusted(false);
+        hear(&mut store, &clock, 2_500);
+        clock.reboot();
+        clock.set_trusted(true);
+        hear(&mut store, &clock, 3);
+        clock.advance(11 * HOUR);
+        hear(&mut store, &clock, 1);
+        assert_eq!([0; 3].map(|_| look(&mut store, &clock)), [0, 0, 3]);
+        clock.advance(11 * HOUR);
+        assert_eq!([0; 3].map(|_| look(&mut store, &clock)), [3, 3, 4], "and it begins at the front again");
+        assert_eq!(waiting(&store), 2_500);
+    }
+
+    /// S11: one per cent below the cap, oldest first; a spool below its cap is left alone.
+    #[test]
+    fn eviction_goes_one_per_cent_below_the_cap() {
+        let clock = ManualClock::new();
+        let mut store = fresh();
+        hear(&mut store, &clock, 1_000);
+        let full = store.view(0).bytes;
+        let mut evict = |cap| {
+            let done = store.round(&Work::default(), false, LIMITS, 0, |round| round.evict(cap));
+            done.unwrap();
+            store.view(0)
+        };
+        assert_eq!(evict(full).records, 1_000);
+        let view = evict(full - 1);
+        assert_eq!((view.records, view.floor), (990, view.end - 990));
+        assert_eq!(view.accounts[0].lost, [(Loss::Evicted, 10)]);
+    }
 }

@@ -1,33 +1,43 @@
-//! The tables, and a round: everything that changes them.
+//! The tables, and the values that belong to them.
 //!
-//! A [`Store`] is the open database and, in memory, the few values that belong to it: totals, routes, accounts. A round
-//! works on a draft of those values and on the tables of one write transaction, and replaces the values only when the
-//! transaction was committed; so memory never runs ahead of the file. Nothing here waits, sleeps or knows a channel.
+//! A [`Store`] is the open database and, in memory, the few values that belong to it: totals, routes, accounts. A
+//! [`Round`] works on a draft of those values and on the tables of one write transaction, and replaces the values only when
+//! the transaction was committed; so memory never runs ahead of the file. Nothing here waits, sleeps or knows a channel.
+//!
+//! A database that is not empty and has no totals is somebody else's: it is refused before anything is written to it. The
+//! totals are read before any other table, because a newer version may have changed all of them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableHandle, WriteTransaction,
+};
 use serde::{Deserialize, Serialize};
 
-use super::account::{Account, AccountId, Loss};
-use super::record::{self, Unsealed, seal, unseal};
+use super::account::{Account, AccountId};
+use super::record::{Unsealed, seal, unseal};
+use super::round::Round;
 use super::writer::Settle;
-use super::{Note, RouteName, Routed, Settlement, View};
+use super::{Note, RouteName, Routed, View};
 
 pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-const DEAD: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("dead");
+pub(super) const DEAD: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("dead");
 const ROUTE: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("route");
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 
 /// Format byte of the values in `dead`, `route` and `state`, and of the file as a whole.
-const FORMAT: u8 = 1;
+pub(super) const FORMAT: u8 = 1;
 
 /// Sequence numbers reserved at a time: one durable write for a million records.
 const SEQ_BLOCK: u64 = 1 << 20;
 
-/// What a record costs beside its value: key, page slots, its share of the tree.
-const RECORD_OVERHEAD: u64 = 32;
+/// No spool gets here: half of what a sequence number can hold. More is damage, and adding to less overflows nothing.
+const SEQ_END: u64 = u64::MAX / 2;
+
+/// Likewise for the ids of routes and accounts.
+const ID_END: u32 = u32::MAX / 2;
 
 /// A route: small, persistent, never reused (RULES S5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,14 +67,6 @@ struct Route {
     account: u32,
 }
 
-#[derive(Serialize, Deserialize)]
-struct DeadV1<'a> {
-    reason: &'a str,
-    attempts: u32,
-    refused_us: i64,
-    record: &'a [u8],
-}
-
 /// Why a store can't be made of an open database.
 #[derive(Debug)]
 pub(super) enum StoreError {
@@ -79,13 +81,19 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     }
 }
 
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Damaged(reason) => f.write_str(reason),
+            StoreError::Newer(format) => write!(f, "format {format} is newer than this program"),
+            StoreError::Redb(error) => error.fmt(f),
+        }
+    }
+}
+
 impl From<StoreError> for super::OpenError {
     fn from(error: StoreError) -> Self {
-        super::OpenError::Unavailable(match error {
-            StoreError::Damaged(reason) => reason,
-            StoreError::Newer(format) => format!("format {format} is newer than this program"),
-            StoreError::Redb(error) => error.to_string(),
-        })
+        super::OpenError::Unavailable(error.to_string())
     }
 }
 
@@ -98,6 +106,8 @@ pub(super) struct State {
     pub(super) next_seq: u64,
     /// See [`View::floor`].
     pub(super) floor: u64,
+    /// Where the next look for expired records begins.
+    pub(super) expire_from: u64,
 }
 
 impl State {
@@ -118,9 +128,17 @@ impl State {
 #[derive(Debug, Default)]
 pub(super) struct Work {
     pub(super) uplinks: Vec<Routed>,
+    /// About what they will take on the disk.
+    pub(super) bytes: u64,
     pub(super) notes: Vec<Note>,
     pub(super) settles: Vec<Settle>,
     pub(super) routes: Vec<RouteName>,
+}
+
+/// About what an uplink will take on the disk: its content, and as much again as a frame's metadata.
+pub(super) fn estimate(routed: &Routed) -> u64 {
+    const METADATA_BYTES: u64 = 160;
+    routed.uplink.content.len() as u64 + METADATA_BYTES
 }
 
 /// The limits that a round keeps to.
@@ -143,32 +161,9 @@ impl Store {
     /// Reads the values, or writes them into a new file; reserves sequence numbers durably.
     pub(super) fn new(database: Database) -> Result<Store, StoreError> {
         let txn = database.begin_write()?;
-        let mut state = State::default();
-        {
-            let mut log = txn.open_table(LOG)?;
-            txn.open_table(DEAD)?;
-            let routes = txn.open_table(ROUTE)?;
-            let mut values = txn.open_table(STATE)?;
-            if let Some(value) = values.get("totals")? {
-                state.totals = open_value(value.value(), "totals")?;
-            }
-            for row in routes.iter()? {
-                let (id, value) = row?;
-                state.routes.insert(RouteId(id.value()), open_value(value.value(), "route")?);
-            }
-            for row in values.range("account/".."account0")? {
-                let (key, value) = row?;
-                let id = key.value().trim_start_matches("account/").parse::<u32>();
-                let id = id.map_err(|_| StoreError::Damaged(format!("account key `{}`", key.value())))?;
-                state.accounts.insert(AccountId(id), open_value(value.value(), "account")?);
-            }
-            let after_last = log.last()?.map_or(0, |(seq, _)| seq.value().saturating_add(1));
-            state.next_seq = state.totals.seq_limit.max(after_last);
-            state.totals.seq_limit = state.next_seq + SEQ_BLOCK;
-            // Opening a table for writing is what creates it; the log stays as it is.
-            let _ = &mut log;
-            put(&mut values, "totals", &state.totals)?;
-        }
+        let mut state = read_state(&txn)?;
+        state.totals.seq_limit = state.next_seq + SEQ_BLOCK;
+        put(&mut txn.open_table(STATE)?, "totals", &state.totals)?;
         txn.commit()?;
         let committed = state.totals.appended;
         Ok(Store { database: Arc::new(database), state, committed, syncs: 1 })
@@ -182,9 +177,18 @@ impl Store {
         &self.state
     }
 
-    /// After a fresh start in mid-run: brings back the routes that the rooms already hold, under their ids.
-    pub(super) fn adopt_routes(&mut self, before: &State) -> Result<(), redb::Error> {
+    /// Uplinks that were durable at the last forced commit, since the spool was made.
+    pub(super) fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// After a reopening in mid-run, which may have brought a fresh file: brings back the routes that the rooms already hold,
+    /// under their ids, and goes on counting where the numbers that lanes still hold end. A late settlement would otherwise
+    /// hit another record.
+    pub(super) fn adopt(&mut self, before: &State) -> Result<(), redb::Error> {
         let mut draft = self.state.clone();
+        draft.next_seq = draft.next_seq.max(before.next_seq);
+        draft.totals.seq_limit = draft.next_seq + SEQ_BLOCK;
         for (id, route) in &before.routes {
             draft.routes.entry(*id).or_insert_with(|| route.clone());
         }
@@ -209,7 +213,7 @@ impl Store {
         let mut notes = Vec::new();
         for row in values.range("note/".."note0")? {
             let (key, value) = row?;
-            let key = key.value().trim_start_matches("note/").to_owned();
+            let key = key.value().strip_prefix("note/").unwrap_or_default().to_owned();
             notes.push(Note { key, value: value.value().to_vec() });
         }
         Ok(notes)
@@ -237,8 +241,7 @@ impl Store {
         txn.set_durability(if durable { Durability::Immediate } else { Durability::None })
             .map_err(redb::Error::from)?;
         {
-            let mut round =
-                Round { log: txn.open_table(LOG)?, dead: txn.open_table(DEAD)?, state: &mut draft };
+            let mut round = Round::new(&txn, &mut draft)?;
             for routed in &work.uplinks {
                 round.append(routed)?;
             }
@@ -248,6 +251,7 @@ impl Store {
             retain(&mut round)?;
             round.evict(limits.log_cap)?;
             round.bound_dead(limits.dead_cap)?;
+            round.settle_accounts_of_unreadable()?;
         }
         if made_routes {
             write_routes(&txn, &draft)?;
@@ -285,155 +289,59 @@ impl Store {
 }
 
 /// Reads one account as stored.
-pub(super) fn read_account(database: &Database, id: AccountId) -> Result<Option<Account>, redb::Error> {
+pub(super) fn read_account(database: &Database, id: AccountId) -> Result<Option<Account>, StoreError> {
     let txn = database.begin_read()?;
     let values = txn.open_table(STATE)?;
-    let value = values.get(account_key(id).as_str())?;
-    Ok(value.and_then(|value| open_value(value.value(), "account").ok()))
+    values.get(account_key(id).as_str())?.map(|value| open_value(value.value(), "account")).transpose()
 }
 
-/// The tables of a round and the draft of the values.
-pub(super) struct Round<'t> {
-    pub(super) log: redb::Table<'t, u64, &'static [u8]>,
-    dead: redb::Table<'t, (u64, u32), &'static [u8]>,
-    pub(super) state: &'t mut State,
+/// Reads the values and makes the tables that are missing.
+fn read_state(txn: &WriteTransaction) -> Result<State, StoreError> {
+    let tables: Vec<String> = txn.list_tables()?.map(|table| table.name().to_owned()).collect();
+    let is_new = tables.is_empty() && txn.list_multimap_tables()?.next().is_none();
+    let mut state = State::default();
+    let values = txn.open_table(STATE)?;
+    match values.get("totals")? {
+        Some(value) => state.totals = open_value(value.value(), "totals")?,
+        None if is_new => {}
+        None => return Err(StoreError::Damaged("it is a redb file, but no spool".into())),
+    }
+    txn.open_table(DEAD)?;
+    for row in txn.open_table(ROUTE)?.iter()? {
+        let (id, value) = row?;
+        state.routes.insert(RouteId(id.value()), open_value(value.value(), "route")?);
+    }
+    for row in values.range("account/".."account0")? {
+        let (key, value) = row?;
+        let id = key.value().strip_prefix("account/").and_then(|id| id.parse().ok());
+        let id =
+            id.ok_or_else(|| StoreError::Damaged(format!("the key `{}` names no account", key.value())))?;
+        state.accounts.insert(AccountId(id), open_value(value.value(), "account")?);
+    }
+    let log = txn.open_table(LOG)?;
+    let after_last = log.last()?.map_or(0, |(seq, _)| seq.value().saturating_add(1));
+    state.next_seq = state.totals.seq_limit.max(after_last);
+    state.floor = log.first()?.map_or(state.next_seq, |(seq, _)| seq.value());
+    check_values(&state)?;
+    Ok(state)
 }
 
-impl Round<'_> {
-    fn append(&mut self, routed: &Routed) -> Result<(), redb::Error> {
-        let bytes = match record::encode(&routed.uplink, &routed.routes) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                // postcard fails to encode only when memory runs out; losing one record beats losing the round.
-                log::error!("spool: uplink {} can't be encoded: {error}", routed.uplink.id);
-                return Ok(());
-            }
-        };
-        let seq = self.state.next_seq;
-        self.log.insert(seq, bytes.as_slice())?;
-        self.state.next_seq += 1;
-        self.state.totals.appended += 1;
-        self.state.totals.records += 1;
-        self.state.totals.bytes += cost(bytes.len());
-        for id in self.state.accounts_of(&routed.routes) {
-            if let Some(account) = self.state.accounts.get_mut(&id) {
-                account.backlog += 1;
-            }
-        }
-        Ok(())
+/// Values that can be read may still contradict each other.
+fn check_values(state: &State) -> Result<(), StoreError> {
+    let totals = &state.totals;
+    let ids_fit = totals.next_route <= ID_END
+        && totals.next_account <= ID_END
+        && state.accounts.keys().all(|id| id.0 < totals.next_account)
+        && state.routes.iter().all(|(id, route)| {
+            id.0 < totals.next_route && state.accounts.contains_key(&AccountId(route.account))
+        });
+    if !ids_fit {
+        return Err(StoreError::Damaged("its routes and accounts do not belong together".into()));
     }
-
-    /// Settles what a lane reports; a repeat, or a record that is already gone, changes no count.
-    fn settle(&mut self, settle: &Settle, now_us: i64) -> Result<(), redb::Error> {
-        let Some(account) = self.state.accounts.get_mut(&settle.account) else { return Ok(()) };
-        let repeat = account.settled.contains(settle.to);
-        account.settled.insert(settle.from, settle.to);
-        if repeat {
-            return Ok(());
-        }
-        let Some(value) = self.log.get(settle.to)?.map(|value| value.value().to_vec()) else { return Ok(()) };
-        let Some(outline) = record::outline(&value) else {
-            return self.settle_damaged(settle);
-        };
-        let accounts = self.state.accounts_of(&outline.routes);
-        if !accounts.contains(&settle.account) {
-            return Ok(());
-        }
-        if let Some(account) = self.state.accounts.get_mut(&settle.account) {
-            account.backlog = account.backlog.saturating_sub(1);
-            match &settle.settlement {
-                Settlement::Delivered => account.delivered += 1,
-                Settlement::Refused { .. } => account.dead += 1,
-                Settlement::Damaged => account.lose(Loss::Damaged),
-            }
-        }
-        if let Settlement::Refused { reason, attempts } = &settle.settlement {
-            self.bury(settle, reason, *attempts, now_us, &value)?;
-        }
-        let done = |id: &AccountId| {
-            self.state.accounts.get(id).is_none_or(|account| account.settled.contains(settle.to))
-        };
-        if accounts.iter().all(done) {
-            self.log.remove(settle.to)?;
-            self.forget_bytes(value.len());
-        }
-        Ok(())
+    if state.next_seq > SEQ_END {
+        return Err(StoreError::Damaged(format!("its sequence numbers reach {}", state.next_seq)));
     }
-
-    /// A record whose routes can't be read waits for nobody in particular: every account that has not passed it is told of
-    /// the loss, and it is removed.
-    fn settle_damaged(&mut self, settle: &Settle) -> Result<(), redb::Error> {
-        let Some(len) = self.log.remove(settle.to)?.map(|value| value.value().len()) else { return Ok(()) };
-        self.forget_bytes(len);
-        self.state.totals.unreadable += 1;
-        for (id, account) in &mut self.state.accounts {
-            if *id == settle.account || !account.settled.contains(settle.to) {
-                account.backlog = account.backlog.saturating_sub(1);
-                account.lose(Loss::Damaged);
-            }
-        }
-        Ok(())
-    }
-
-    fn bury(
-        &mut self,
-        settle: &Settle,
-        reason: &str,
-        attempts: u32,
-        now_us: i64,
-        record: &[u8],
-    ) -> Result<(), redb::Error> {
-        let dead = DeadV1 { reason, attempts, refused_us: now_us, record };
-        let Ok(bytes) = seal(FORMAT, &dead) else { return Ok(()) };
-        self.dead.insert((settle.to, settle.account.0), bytes.as_slice())?;
-        self.state.totals.dead_bytes += cost(bytes.len());
-        Ok(())
-    }
-
-    /// RULES S12: dead letters are bounded, the oldest make room.
-    fn bound_dead(&mut self, cap: u64) -> Result<(), redb::Error> {
-        while self.state.totals.dead_bytes > cap {
-            let Some((account, len)) =
-                self.dead.pop_first()?.map(|(key, value)| (key.value().1, value.value().len()))
-            else {
-                self.state.totals.dead_bytes = 0;
-                break;
-            };
-            self.state.totals.dead_bytes = self.state.totals.dead_bytes.saturating_sub(cost(len));
-            if let Some(account) = self.state.accounts.get_mut(&AccountId(account)) {
-                account.dead = account.dead.saturating_sub(1);
-                account.lose(Loss::DeadEvicted);
-            }
-        }
-        Ok(())
-    }
-
-    /// Counts a record that leaves unsettled against every account that still waited for it.
-    pub(super) fn count_loss(&mut self, seq: u64, value: &[u8], loss: Loss) {
-        self.forget_bytes(value.len());
-        let Some(outline) = record::outline(value) else {
-            self.state.totals.unreadable += 1;
-            return;
-        };
-        for id in self.state.accounts_of(&outline.routes) {
-            if let Some(account) = self.state.accounts.get_mut(&id)
-                && !account.settled.contains(seq)
-            {
-                account.backlog = account.backlog.saturating_sub(1);
-                account.lose(loss);
-            }
-        }
-    }
-
-    fn forget_bytes(&mut self, len: usize) {
-        let totals = &mut self.state.totals;
-        totals.records = totals.records.saturating_sub(1);
-        totals.bytes = totals.bytes.saturating_sub(cost(len));
-    }
-}
-
-fn cost(len: usize) -> u64 {
-    len as u64 + RECORD_OVERHEAD
+    Ok(())
 }
 
 fn find_route(state: &State, name: &RouteName) -> Option<(RouteId, AccountId)> {
@@ -523,3 +431,6 @@ fn write_state(
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(super) mod tests;

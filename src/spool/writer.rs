@@ -4,13 +4,18 @@
 //!  append queue (bounded) ──┐
 //!                           ├──> round: one transaction ──> visible at once (a new View)
 //!  settlements (by credit) ─┘              │
-//!                                          └── durable when the first uplink waited COMMIT_WINDOW, when 256 settlements
-//!                                              wait (RULES S30), when numbers or routes are new, and at the end
+//!                                          └── durable when the first uplink waited COMMIT_WINDOW, when 256 KiB of uplinks
+//!                                              (less in a small spool) or 256 settlements wait (RULES S30), when
+//!                                              numbers or routes are new, and at the end
 //! ```
 //!
 //! A round that is not forced costs no I/O: redb keeps it in its write buffer. An I/O error poisons a redb handle for
-//! good, so the writer then drops the database, opens it again with back-off, puts the uplinks that were not durable back
-//! in, and raises the generation, on which every lane starts again from what is stored.
+//! good, so the writer then drops the database, opens it again with back-off, puts the uplinks and notes that are not in the
+//! file back in, and raises the generation, on which every lane starts again from what is stored. A commit whose error came
+//! after its bytes is noticed by the count of appended records: nothing goes in twice.
+//!
+//! Once the spool is being closed nothing more is let in; what waits is taken in and forced to the disk. A disk that does not
+//! work is then tried once more, not waited for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +28,7 @@ use crate::clock::Clock;
 
 use super::account::AccountId;
 use super::open::{self, Backend, SetAside};
-use super::store::{Limits, RouteId, State, Store, Work};
+use super::store::{self, Limits, RouteId, State, Store, Work};
 use super::{Note, RouteName, Routed, Settings, Settlement, Shared, View};
 
 /// Settlements that may wait for a durable round (RULES S30).
@@ -71,6 +76,8 @@ pub(super) struct Writer {
     store: Option<Store>,
     /// The values of the store that was open last: the rooms hold its routes.
     known: State,
+    /// How many uplinks, ever, that store had on the disk for sure.
+    known_committed: u64,
     settings: Settings,
     backend: Backend,
     shared: Arc<Shared>,
@@ -78,8 +85,13 @@ pub(super) struct Writer {
     ends: Ends,
     set_aside: Option<SetAside>,
     generation: u64,
+    /// Set once, by the signal to close.
+    closing: bool,
     /// Uplinks that a crash now would lose.
     unsynced: Vec<Routed>,
+    unsynced_bytes: u64,
+    /// Notes likewise, the last value of each.
+    unsynced_notes: Vec<Note>,
     /// When the first of them must be durable.
     due: Option<Instant>,
     unsynced_settles: usize,
@@ -98,6 +110,7 @@ impl Writer {
         Writer {
             store: Some(opened.store),
             known: State::default(),
+            known_committed: 0,
             settings,
             backend,
             shared,
@@ -105,7 +118,10 @@ impl Writer {
             ends,
             set_aside: opened.set_aside,
             generation: 0,
+            closing: false,
             unsynced: Vec::new(),
+            unsynced_bytes: 0,
+            unsynced_notes: Vec::new(),
             due: None,
             unsynced_settles: 0,
             replies: Vec::new(),
@@ -130,34 +146,44 @@ impl Writer {
         let mut expire_at = Instant::now() + EXPIRE_EVERY;
         loop {
             let mut work = Work::default();
-            let due = self.due.unwrap_or(expire_at).min(expire_at);
-            let closing = tokio::select! {
-                Some(message) = self.ends.append.recv() => { self.take(&mut work, message); false }
-                Some(settle) = self.ends.settle.recv() => { work.settles.push(settle); false }
-                _ = &mut self.ends.close => true,
-                () = tokio::time::sleep_until(due) => false,
-            };
+            if !self.closing {
+                self.wait(&mut work, expire_at).await;
+            }
             self.take_waiting(&mut work);
             let expire = Instant::now() >= expire_at;
             if expire {
                 expire_at = Instant::now() + EXPIRE_EVERY;
             }
-            self.round(work, closing, expire).await;
-            if closing && self.ends.append.is_empty() && self.ends.settle.is_empty() {
+            self.round(work, expire).await;
+            if self.closing && self.ends.append.is_empty() && self.ends.settle.is_empty() {
                 return;
             }
         }
     }
 
+    /// Waits for something to do.
+    async fn wait(&mut self, work: &mut Work, expire_at: Instant) {
+        let due = self.due.unwrap_or(expire_at).min(expire_at);
+        tokio::select! {
+            Some(message) = self.ends.append.recv() => self.take(work, message),
+            Some(settle) = self.ends.settle.recv() => work.settles.push(settle),
+            _ = &mut self.ends.close => self.begin_closing(),
+            () = tokio::time::sleep_until(due) => {}
+        }
+    }
+
+    fn begin_closing(&mut self) {
+        self.closing = true;
+        self.ends.append.close();
+        self.ends.settle.close();
+    }
+
     fn take(&mut self, work: &mut Work, message: Message) {
         match message {
             Message::Append { uplinks, notes } => {
+                work.bytes += uplinks.iter().map(store::estimate).sum::<u64>();
                 work.uplinks.extend(uplinks);
-                // Of a note only the last value counts.
-                for note in notes {
-                    work.notes.retain(|earlier| earlier.key != note.key);
-                    work.notes.push(note);
-                }
+                keep_last(&mut work.notes, notes);
             }
             Message::Routes { names, reply } => {
                 work.routes.extend(names.iter().cloned());
@@ -167,7 +193,7 @@ impl Writer {
     }
 
     fn take_waiting(&mut self, work: &mut Work) {
-        while work.uplinks.len() < ROUND_AT_MOST {
+        while work.uplinks.len() < ROUND_AT_MOST && !self.is_much(work) {
             let Ok(message) = self.ends.append.try_recv() else { break };
             self.take(work, message);
         }
@@ -178,34 +204,47 @@ impl Writer {
     }
 
     /// Does one round, reopening the file for as long as it takes; on the way out once only.
-    async fn round(&mut self, mut work: Work, closing: bool, expire: bool) {
+    async fn round(&mut self, mut work: Work, expire: bool) {
         let mut wait = REOPEN_FIRST;
         loop {
-            let durable = closing || self.must_be_durable(&work);
-            match self.try_round(&work, durable, expire) {
-                Ok(was_durable) => {
-                    self.after_round(work, was_durable);
-                    return;
-                }
-                Err(error) if closing => {
-                    let lost = self.unsynced.len() + work.uplinks.len();
-                    log::error!(
-                        "spool: the last commit failed: {error}; uplinks not yet on the disk: {lost}"
-                    );
-                    return;
-                }
-                Err(error) => {
-                    self.report_trouble(&error);
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(REOPEN_LAST);
-                    self.reopen(&mut work);
-                }
+            let durable = self.closing || self.must_be_durable(&work);
+            let error = match self.try_round(&work, durable, expire) {
+                Ok(was_durable) => return self.after_round(work, was_durable),
+                Err(error) => error,
+            };
+            if self.closing {
+                let lost = self.unsynced.len() + work.uplinks.len();
+                log::error!("spool: the last commit failed: {error}; uplinks not yet on the disk: {lost}");
+                return;
+            }
+            self.recover(error, &mut work, &mut wait).await;
+        }
+    }
+
+    /// Waits and opens the file again, until that works or the spool is being closed.
+    async fn recover(&mut self, mut error: String, work: &mut Work, wait: &mut Duration) {
+        loop {
+            self.report_trouble(&error);
+            tokio::select! {
+                () = tokio::time::sleep(*wait) => *wait = (*wait * 2).min(REOPEN_LAST),
+                _ = &mut self.ends.close => self.begin_closing(),
+            }
+            match self.reopen(work) {
+                Err(reason) if !self.closing => error = reason,
+                _ => return,
             }
         }
     }
 
+    /// Pages that rounds free before a forced commit can't be used again until it, so a burst would outgrow `max_size`, and
+    /// what is not durable is held in memory too.
+    fn is_much(&self, work: &Work) -> bool {
+        self.unsynced_bytes + work.bytes >= self.settings.unsynced_cap()
+    }
+
     fn must_be_durable(&self, work: &Work) -> bool {
         self.due.is_some_and(|due| Instant::now() >= due)
+            || self.is_much(work)
             || self.unsynced_settles + work.settles.len() >= SETTLES_UNTIL_DURABLE
     }
 
@@ -223,25 +262,30 @@ impl Writer {
     fn after_round(&mut self, work: Work, durable: bool) {
         if durable {
             self.unsynced.clear();
+            self.unsynced_bytes = 0;
+            self.unsynced_notes.clear();
             self.due = None;
             self.unsynced_settles = 0;
         } else {
             self.unsynced_settles += work.settles.len();
+            keep_last(&mut self.unsynced_notes, work.notes);
             if !work.uplinks.is_empty() {
                 self.due.get_or_insert(Instant::now() + self.settings.commit_window);
                 self.unsynced.extend(work.uplinks);
+                self.unsynced_bytes += work.bytes;
             }
         }
         for settle in &work.settles {
             settle.credit.fetch_sub(1, Ordering::Relaxed);
         }
+        // Before the replies: who is told of a route finds its account in the view.
+        self.publish(None);
         if let Some(store) = &self.store {
             for (names, reply) in self.replies.drain(..) {
                 // Whoever asked may have gone; then nobody needs the answer.
                 let _ = reply.send(store.find_routes(&names));
             }
         }
-        self.publish(None);
     }
 
     fn publish(&self, trouble: Option<String>) {
@@ -264,34 +308,43 @@ impl Writer {
         self.publish(Some(error.to_owned()));
     }
 
-    /// Drops the poisoned database and opens the file again; what was not durable goes back in with the next round.
-    fn reopen(&mut self, work: &mut Work) {
+    /// Drops the poisoned database and opens the file again; what is not in it goes back in with the next round.
+    fn reopen(&mut self, work: &mut Work) -> Result<(), String> {
         self.shared.set(None);
         if let Some(store) = self.store.take() {
+            self.known_committed = store.committed();
             self.known = store.state().clone();
         }
-        match open::open(&self.settings, &self.backend) {
-            Ok(opened) => {
-                if opened.set_aside.is_some() {
-                    self.set_aside = opened.set_aside;
-                }
-                self.install(opened.store, work);
-            }
-            Err(error) => log::debug!("spool: reopening: {error}"),
+        let opened = open::open(&self.settings, &self.backend).map_err(|error| error.to_string())?;
+        if opened.set_aside.is_some() {
+            self.set_aside = opened.set_aside;
         }
+        self.install(opened.store, work).map_err(|error| error.to_string())
     }
 
-    fn install(&mut self, mut store: Store, work: &mut Work) {
-        if let Err(error) = store.adopt_routes(&self.known) {
-            log::error!("spool: {error}");
-            return;
-        }
+    fn install(&mut self, mut store: Store, work: &mut Work) -> Result<(), redb::Error> {
+        let arrived = store.committed().saturating_sub(self.known_committed);
+        store.adopt(&self.known)?;
         self.shared.set(Some(store.database()));
         self.store = Some(store);
         self.generation += 1;
         let mut uplinks = std::mem::take(&mut self.unsynced);
+        work.bytes += std::mem::take(&mut self.unsynced_bytes);
         uplinks.append(&mut work.uplinks);
+        let arrived = usize::try_from(arrived).unwrap_or(usize::MAX).min(uplinks.len());
+        uplinks.drain(..arrived);
         work.uplinks = uplinks;
+        let later = std::mem::replace(&mut work.notes, std::mem::take(&mut self.unsynced_notes));
+        keep_last(&mut work.notes, later);
         log::warn!("spool: open again; {} uplinks that were not on the disk go back in", work.uplinks.len());
+        Ok(())
+    }
+}
+
+/// Of a note only the last value counts.
+fn keep_last(notes: &mut Vec<Note>, later: Vec<Note>) {
+    for note in later {
+        notes.retain(|earlier| earlier.key != note.key);
+        notes.push(note);
     }
 }

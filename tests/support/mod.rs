@@ -17,17 +17,17 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
 /// How long anything may take before the test gives up. Nothing is measured against it.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A CA made for one test, and a certificate of it for `localhost`.
-pub struct Pki {
-    pub ca: PathBuf,
-    pub cert: PathBuf,
-    pub key: PathBuf,
+pub(crate) struct Pki {
+    pub(crate) ca: PathBuf,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Pki {
-    pub fn make(folder: &Path) -> Pki {
+    pub(crate) fn make(folder: &Path) -> Pki {
         let ca_key = KeyPair::generate().unwrap();
         let mut ca_params = CertificateParams::default();
         ca_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -49,7 +49,7 @@ impl Pki {
         }
     }
 
-    pub fn server_config(&self) -> Arc<rustls::ServerConfig> {
+    pub(crate) fn server_config(&self) -> Arc<rustls::ServerConfig> {
         let chain = CertificateDer::pem_file_iter(&self.cert).unwrap().map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
         let config =
@@ -62,7 +62,7 @@ impl Pki {
         Arc::new(config)
     }
 
-    pub fn client_config(&self) -> Arc<rustls::ClientConfig> {
+    pub(crate) fn client_config(&self) -> Arc<rustls::ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&self.ca).unwrap()).unwrap();
         let config =
@@ -76,16 +76,16 @@ impl Pki {
 }
 
 /// A loopback port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-pub fn free_udp_port() -> u16 {
+pub(crate) fn free_udp_port() -> u16 {
     UdpSocket::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// The real binary, running.
-pub struct Agent {
+pub(crate) struct Agent {
     child: Child,
     socket: PathBuf,
     log: PathBuf,
@@ -93,7 +93,7 @@ pub struct Agent {
 
 impl Agent {
     /// Starts `packhorse run` with `config` and waits until its spool is open.
-    pub fn start(folder: &Path, config: &str) -> Agent {
+    pub(crate) fn start(folder: &Path, config: &str) -> Agent {
         let file = folder.join("packhorse.toml");
         std::fs::write(&file, config).unwrap();
         let log = folder.join("agent.log");
@@ -112,12 +112,12 @@ impl Agent {
         agent
     }
 
-    pub fn try_status(&self) -> Option<Value> {
+    pub(crate) fn try_status(&self) -> Option<Value> {
         client::get(&self.socket, "/status").ok()
     }
 
     /// Asks for the status until `enough` of it.
-    pub fn wait_until(&mut self, what: &str, enough: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_until(&mut self, what: &str, enough: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
             let status = self.try_status();
@@ -134,20 +134,20 @@ impl Agent {
         }
     }
 
-    pub fn wait_until_committed(&mut self, n: u64) -> Value {
+    pub(crate) fn wait_until_committed(&mut self, n: u64) -> Value {
         self.wait_until(&format!("{n} uplinks are committed"), |status| {
             status["committed"].as_u64().unwrap() >= n
         })
     }
 
     /// SIGKILL: no goodbye, no flush.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// SIGTERM, and how it ended.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(mut self) -> ExitStatus {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let until = Instant::now() + PATIENCE;
@@ -161,13 +161,13 @@ impl Agent {
     }
 
     /// Resident memory in KiB.
-    pub fn rss_kib(&self) -> u64 {
+    pub(crate) fn rss_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
@@ -183,14 +183,14 @@ impl Drop for Agent {
 }
 
 /// A forwarder of `devices` devices to `port` on loopback. The machine may be busy, so it waits long for its acks.
-pub fn forwarder(port: u16, devices: u16, seed: u64) -> Forwarder {
+pub(crate) fn forwarder(port: u16, devices: u16, seed: u64) -> Forwarder {
     let gateway_eui = Eui64([0xaa, 0x55, 0x5a, 0, 0, 0, 1, 1]);
     let simulator = Simulator::new(SimulatorConfig { devices, gateway_eui, seed });
     Forwarder::connect(SocketAddr::from(([127, 0, 0, 1], port)), simulator, Duration::from_secs(20)).unwrap()
 }
 
 /// Status entry of an integration.
-pub fn integration<'a>(status: &'a Value, name: &str) -> &'a Value {
+pub(crate) fn integration<'a>(status: &'a Value, name: &str) -> &'a Value {
     let entries = status["integrations"].as_array().unwrap();
     entries.iter().find(|entry| entry["name"] == name).unwrap_or_else(|| panic!("no {name} in {status}"))
 }

@@ -5,7 +5,7 @@
 //! the innermost that says something. All of them blame the link (RULES S1).
 //!
 //! A sentence names who was dialled, what happened and, where one exists, the next step. It is made from the host, the
-//! port and fixed text; what the far end sent passes through [`printable`](crate::printable::printable) first. URLs,
+//! port and fixed text; what the far end sent passes through [`printable`] first. URLs,
 //! headers and bodies are not known here and so can't leak.
 
 use std::fmt;

@@ -21,7 +21,7 @@
 //!   so no stranger can answer for the endpoint.
 //! - The id of an uplink is on every attempt (`Idempotency-Key`); only `X-Attempt` tells attempts apart.
 //! - An attempt ends within `timeout`, whatever the far end does, and holds a bounded amount of memory.
-//! - What a [`Failure`](crate::delivery::outcome::Failure) repeats of an answer has no control characters (RULES S37)
+//! - What a [`Failure`] repeats of an answer has no control characters (RULES S37)
 //!   and none of our secrets (invariant 8).
 
 mod answer;
@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, IntegrationKind, Problem};
+use crate::delivery::outcome::{Failure, Layer};
 use crate::delivery::{Lane, Stop};
 use crate::integration::dial::Dial;
 
@@ -80,6 +81,7 @@ impl Http {
                 lease = lane.next(), if has_room => {
                     if let Err(lease) = workers.send(lease) {
                         lane.release(lease);
+                        lane.failed(&Failure::link(Layer::Http, "the system has no thread left for a request"));
                     }
                 }
             }

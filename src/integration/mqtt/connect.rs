@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rumqttc::mqttbytes;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, LastWill, MqttOptions, NetworkOptions,
     StateError, TlsConfiguration, TlsError, Transport,
@@ -91,8 +92,12 @@ fn io_failure(error: &io::Error, broker: &Peer, connected: bool) -> Failure {
 
 fn state_failure(error: &StateError, broker: &Peer, connected: bool) -> Failure {
     match error {
-        StateError::Io(error) => io_failure(error, broker, connected),
-        StateError::ConnectionAborted => Failure::link(Layer::Tcp, format!("{broker} closed the connection")),
+        StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
+            io_failure(error, broker, connected)
+        }
+        StateError::ConnectionAborted => {
+            io_failure(&io::ErrorKind::ConnectionAborted.into(), broker, connected)
+        }
         StateError::AwaitPingResp => {
             Failure::link(Layer::Tcp, format!("{broker} no longer answers pings; the link is half open"))
         }

@@ -11,7 +11,8 @@
 //! 2. CONNACK: publish the birth, then lease records up to the window.
 //! 3. Each `Outgoing::Publish` takes the packet id of the oldest publish that has none (the library writes in the order
 //!    it was asked); each PUBACK or PUBCOMP settles the publish of its id.
-//! 4. On an error, or when nothing moved for two keep-alives: everything unanswered goes back, the lane backs off.
+//! 4. On an error, when nothing moved for two keep-alives and a connect time-out, or when the oldest publish waited that
+//!    long for its answer: everything unanswered goes back, the lane backs off.
 //! 5. On stop: no new leases, wait for the answers, publish the will's payload ourselves and wait for its answer, then
 //!    DISCONNECT (a clean one makes the broker forget the will), so that the far end hears "offline" either way.
 //!
@@ -22,7 +23,7 @@ mod session;
 
 use std::time::Duration;
 
-use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::{QoS, valid_topic};
 
 use crate::config::{self, IntegrationKind, MqttScheme, MqttVersion, Problem};
 use crate::delivery::outcome::{Failure, Layer};
@@ -38,6 +39,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The largest PUBLISH we send, topic and header included (AWS IoT Core takes 128 KiB, most brokers 256 KiB and more).
 const MAX_PACKET_BYTES: usize = 256 * 1024;
+
+/// The longest string that MQTT can carry (3.1.1, section 1.5.3).
+const MAX_TOPIC_BYTES: usize = 65_535;
 
 /// Bytes of a PUBLISH beside topic and payload: fixed header, topic length, packet id.
 const PUBLISH_OVERHEAD_BYTES: usize = 9;
@@ -169,6 +173,13 @@ impl Mqtt {
             .topic
             .render(&self.renderer.context(uplink))
             .map_err(|error| Failure::record(Layer::Render, format!("topic: {error}")))?;
+        if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES || !valid_topic(&topic) {
+            let message = format!(
+                "a topic of {} bytes can't be used; a broker takes 1 to {MAX_TOPIC_BYTES}, without + and #",
+                topic.len()
+            );
+            return Err(Failure::record(Layer::Render, message));
+        }
         let body = self.renderer.body(uplink)?;
         let size = topic.len() + body.bytes.len() + PUBLISH_OVERHEAD_BYTES;
         if size > MAX_PACKET_BYTES {

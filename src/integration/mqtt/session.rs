@@ -1,9 +1,10 @@
 //! One connection, from CONNECT to its end. See the [module](super) for its life.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 
+use rumqttc::mqttbytes::QoS;
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Outgoing, Packet};
 use tokio::time::Instant;
 
@@ -16,7 +17,7 @@ use super::{Announcement, CONNECT_TIMEOUT, Mqtt};
 /// How long a stop waits for answers before it just drops the connection (the broker then publishes the will).
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// A connection attempt younger than this is not given up for a link-up signal.
+/// A link-up signal gives up a connection attempt that is older than this, or once it is (RULES S31).
 const FRESH_ATTEMPT: Duration = Duration::from_secs(2);
 
 /// How a connection ended.
@@ -30,9 +31,14 @@ pub(super) enum End {
 }
 
 /// A publish that was handed to the library.
-enum Sent {
-    Birth,
-    Farewell,
+struct Sent {
+    qos: QoS,
+    what: What,
+}
+
+enum What {
+    /// Birth or farewell.
+    Own,
     Record(Lease),
 }
 
@@ -56,8 +62,10 @@ pub(super) struct Session<'a> {
     phase: Phase,
     /// Handed over, no packet id yet, in order.
     unnumbered: VecDeque<Sent>,
-    /// Written, waiting for the answer to their packet id.
-    unanswered: BTreeMap<u16, Sent>,
+    /// Written, waiting for the answer to their packet id, in order.
+    unanswered: VecDeque<(u16, Sent)>,
+    /// Since when the oldest of them is the oldest.
+    oldest_since: Instant,
 }
 
 /// Polls once. The event loop travels through the future, so that there is always exactly one poll, and it is never
@@ -77,16 +85,17 @@ impl<'a> Session<'a> {
             events: Some(events),
             phase: Phase::Connecting,
             unnumbered: VecDeque::new(),
-            unanswered: BTreeMap::new(),
+            unanswered: VecDeque::new(),
+            oldest_since: Instant::now(),
         }
     }
 
     /// Runs the connection to its end and gives back what was not answered.
     pub(super) async fn run(mut self, stop: &mut Stop) -> End {
         let end = self.serve(stop).await;
-        let unanswered = std::mem::take(&mut self.unanswered).into_values();
-        for sent in unanswered.chain(std::mem::take(&mut self.unnumbered)) {
-            if let Sent::Record(lease) = sent {
+        let unanswered = self.unanswered.drain(..).map(|(_, sent)| sent);
+        for sent in unanswered.chain(self.unnumbered.drain(..)) {
+            if let What::Record(lease) = sent.what {
                 self.lane.release(lease);
             }
         }
@@ -97,38 +106,54 @@ impl<'a> Session<'a> {
         let Some(events) = self.events.take() else { return End::TryAgain };
         let mut poll = pin!(pump(events));
         let started = Instant::now();
-        let patience = self.mqtt.keep_alive * 2 + CONNECT_TIMEOUT;
-        let mut watchdog = started + patience;
-        let mut give_up_at = None;
+        let mut last_event = started;
+        let mut link_is_up = false;
+        let mut stop_by = None;
         loop {
             if let Some(end) = self.advance() {
                 return end;
             }
+            let hurry = link_is_up && self.phase == Phase::Connecting;
+            let until = match stop_by {
+                Some(stop_by) => stop_by,
+                None if hurry => started + FRESH_ATTEMPT,
+                None => self.waiting_since(last_event) + self.patience(),
+            };
             tokio::select! {
                 (events, event) = &mut poll => {
                     match self.handle(event) {
                         Some(end) => return end,
                         None => poll.set(pump(events)),
                     }
-                    watchdog = Instant::now() + patience;
+                    last_event = Instant::now();
                 }
-                () = self.woken() => {
-                    if self.phase == Phase::Connecting && started.elapsed() >= FRESH_ATTEMPT {
-                        return End::TryAgain;
-                    }
-                }
-                () = stop.stopped(), if give_up_at.is_none() => {
+                () = self.woken() => link_is_up = true,
+                () = stop.stopped(), if stop_by.is_none() => {
                     if self.phase == Phase::Connecting {
                         return End::Stopped;
                     }
                     self.phase = Phase::Draining;
-                    give_up_at = Some(Instant::now() + STOP_GRACE);
+                    stop_by = Some(Instant::now() + STOP_GRACE);
                 }
-                () = tokio::time::sleep_until(give_up_at.unwrap_or(watchdog)) => {
-                    return if give_up_at.is_some() { End::Stopped } else { self.stuck(patience) };
+                () = tokio::time::sleep_until(until) => {
+                    return match stop_by {
+                        Some(_) => End::Stopped,
+                        None if hurry => End::TryAgain,
+                        None => self.stuck(),
+                    };
                 }
             }
         }
+    }
+
+    /// How long the connection may stand still. Pings are answered by a broker that has dropped a publish, too, so while
+    /// something is unanswered only an answer to the oldest counts.
+    fn patience(&self) -> Duration {
+        self.mqtt.keep_alive * 2 + CONNECT_TIMEOUT
+    }
+
+    fn waiting_since(&self, last_event: Instant) -> Instant {
+        if self.unanswered.is_empty() { last_event } else { self.oldest_since }
     }
 
     /// Does what the phase allows: lease and publish, or take leave step by step.
@@ -140,7 +165,7 @@ impl<'a> Session<'a> {
             Phase::Draining if idle => {
                 self.phase = Phase::Farewell;
                 if let Some(will) = &self.mqtt.will {
-                    self.announce(will.clone(), Sent::Farewell);
+                    self.announce(will.clone());
                 }
                 return self.advance_if_idle();
             }
@@ -179,23 +204,22 @@ impl<'a> Session<'a> {
             match self.mqtt.publish_of(&lease.uplink) {
                 Err(failure) => self.lane.settle(lease, Outcome::Failed(failure)),
                 Ok((topic, payload)) => {
-                    let handed_over =
-                        self.client.try_publish(topic, self.mqtt.qos, self.mqtt.retain, payload);
-                    if handed_over.is_err() {
-                        // The queue is as long as the window, so it is the event loop that has gone.
+                    let (qos, retain) = (self.mqtt.qos, self.mqtt.retain);
+                    if self.client.try_publish(topic, qos, retain, payload).is_err() {
+                        // The topic is valid and the queue as long as the window, so it is the event loop that has gone.
                         self.lane.release(lease);
                         return;
                     }
-                    self.unnumbered.push_back(Sent::Record(lease));
+                    self.unnumbered.push_back(Sent { qos, what: What::Record(lease) });
                 }
             }
         }
     }
 
-    fn announce(&mut self, message: Announcement, as_what: Sent) {
+    fn announce(&mut self, message: Announcement) {
         let Announcement { topic, payload, qos, retain } = message;
         match self.client.try_publish(topic, qos, retain, payload) {
-            Ok(()) => self.unnumbered.push_back(as_what),
+            Ok(()) => self.unnumbered.push_back(Sent { qos, what: What::Own }),
             Err(error) => log::warn!("{}: an announcement can't be sent: {error}", self.mqtt.name),
         }
     }
@@ -206,28 +230,22 @@ impl<'a> Session<'a> {
                 log::info!("{}: connected to {}", self.mqtt.name, self.mqtt.peer);
                 self.phase = Phase::Online;
                 if let Some(birth) = &self.mqtt.birth {
-                    self.announce(birth.clone(), Sent::Birth);
+                    self.announce(birth.clone());
                 }
                 self.lane.reached();
                 None
             }
             Ok(Event::Outgoing(Outgoing::Publish(packet_id))) => self.numbered(packet_id),
             Ok(Event::Incoming(Packet::PubAck(ack))) => {
-                self.answered(ack.pkid, Receipt::puback(&ack));
-                None
+                self.answered(ack.pkid, QoS::AtLeastOnce, Receipt::puback(&ack))
             }
             Ok(Event::Incoming(Packet::PubComp(comp))) => {
-                self.answered(comp.pkid, Receipt::pubcomp(&comp));
-                None
+                self.answered(comp.pkid, QoS::ExactlyOnce, Receipt::pubcomp(&comp))
             }
             Ok(Event::Outgoing(Outgoing::Disconnect)) => Some(End::Stopped),
-            Ok(Event::Outgoing(Outgoing::AwaitAck(packet_id))) => Some(End::Failed(Failure::link(
-                Layer::Mqtt,
-                format!(
-                    "{} acknowledges out of order (id {packet_id}); starting a new session",
-                    self.mqtt.peer
-                ),
-            ))),
+            Ok(Event::Outgoing(Outgoing::AwaitAck(packet_id))) => Some(
+                self.confused(&format!("acknowledges out of order (packet id {packet_id} is still open)")),
+            ),
             Ok(_) => None,
             Err(_) if self.phase == Phase::Leaving => Some(End::Stopped),
             Err(error) => {
@@ -239,41 +257,55 @@ impl<'a> Session<'a> {
 
     /// The library wrote the oldest publish that had no packet id yet. QoS 0 has none (0) and no answer.
     fn numbered(&mut self, packet_id: u16) -> Option<End> {
-        let sent = self.unnumbered.pop_front();
-        let mixed_up = match (packet_id, sent) {
-            (0, Some(Sent::Record(lease))) => {
-                self.lane.settle(lease, Outcome::Delivered(Receipt::written_at_qos0()));
-                false
-            }
-            (0, Some(Sent::Birth | Sent::Farewell)) => false,
-            (_, Some(sent)) => match self.unanswered.insert(packet_id, sent) {
-                Some(Sent::Record(lease)) => {
-                    self.lane.release(lease);
-                    true
+        let known = self.unanswered.iter().any(|(id, _)| *id == packet_id);
+        match self.unnumbered.pop_front() {
+            Some(Sent { qos: QoS::AtMostOnce, what }) if packet_id == 0 => {
+                if let What::Record(lease) = what {
+                    self.lane.settle(lease, Outcome::Delivered(Receipt::written_at_qos0()));
                 }
-                other => other.is_some(),
-            },
-            (_, None) => true,
-        };
-        mixed_up.then(|| {
-            End::Failed(Failure::link(
-                Layer::Mqtt,
-                format!("packet id {packet_id} can't be paired with a message; starting a new session"),
-            ))
-        })
-    }
-
-    /// An answer to an id that nothing waits for means nothing and settles nothing.
-    fn answered(&mut self, packet_id: u16, receipt: Receipt) {
-        if let Some(Sent::Record(lease)) = self.unanswered.remove(&packet_id) {
-            self.lane.settle(lease, Outcome::Delivered(receipt));
+                None
+            }
+            Some(sent) if packet_id != 0 && sent.qos != QoS::AtMostOnce && !known => {
+                if self.unanswered.is_empty() {
+                    self.oldest_since = Instant::now();
+                }
+                self.unanswered.push_back((packet_id, sent));
+                None
+            }
+            mixed_up => {
+                // Back in the queue, so that it is given back to the lane with the rest.
+                self.unnumbered.extend(mixed_up);
+                Some(self.confused(&format!("left packet id {packet_id} open, which is used again")))
+            }
         }
     }
 
-    fn stuck(&self, patience: Duration) -> End {
+    /// An answer to an id that nothing waits for, or of the wrong kind, settles nothing.
+    fn answered(&mut self, packet_id: u16, of: QoS, receipt: Receipt) -> Option<End> {
+        let at = self.unanswered.iter().position(|(id, sent)| *id == packet_id && sent.qos == of);
+        let Some((at, (_, sent))) = at.and_then(|at| Some((at, self.unanswered.remove(at)?))) else {
+            return Some(
+                self.confused(&format!("answered packet id {packet_id}, which does not wait for that")),
+            );
+        };
+        if at == 0 {
+            self.oldest_since = Instant::now();
+        }
+        if let What::Record(lease) = sent.what {
+            self.lane.settle(lease, Outcome::Delivered(receipt));
+        }
+        None
+    }
+
+    fn confused(&self, what: &str) -> End {
+        End::Failed(Failure::link(Layer::Mqtt, format!("{} {what}; starting a new session", self.mqtt.peer)))
+    }
+
+    fn stuck(&self) -> End {
+        let seconds = self.patience().as_secs();
         End::Failed(Failure::link(
             Layer::Tcp,
-            format!("nothing moved for {} s; the link to {} hangs", patience.as_secs(), self.mqtt.peer),
+            format!("nothing was acknowledged for {seconds} s; the link to {} hangs", self.mqtt.peer),
         ))
     }
 }

@@ -1,0 +1,299 @@
+//! The records that a lane holds.
+//!
+//! A [`Window`] is the part of the log that one lane looks at: at most [`MAX_RANGES`] unsettled records, copied out of the
+//! spool in order, some of them leased. It knows which numbers a record's settlement covers (those of others before it, so
+//! that they leave no gaps), and it keeps that straight when the spool lets go of records or is reopened. It knows no time
+//! and no state of the far end; that is the lane's.
+//!
+//! Invariants:
+//! - Between two held records everything is settled, somebody else's, or of a format this version does not know; the last
+//!   kind is never covered by a settlement.
+//! - A lease of an earlier generation of the spool settles nothing: its number may mean another record now. It still counts
+//!   as under way until it ends.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::lorawan;
+use crate::spool::{Entry, Ledger, MAX_RANGES, ReadError, Settled, Settlement};
+use crate::uplink::{Moment, OrderKey, Uplink};
+
+use super::lane::Ordering;
+
+/// Refill when fewer records than this wait.
+const LOW_WATER: usize = 16;
+
+/// Rows a scan reads at a time, how many scans make a refill, and the bytes of content at which it stops. A backlog of
+/// somebody else's is passed over in steps, so that a stop or an answer never waits for all of it.
+const SCAN_ROWS: usize = 128;
+const SCANS_AT_ONCE: usize = 32;
+const WINDOW_BYTES: usize = 256 * 1024;
+
+/// A record under way. Ends with [`Lane::settle`](super::Lane::settle) or [`Lane::release`](super::Lane::release); it can't
+/// be copied.
+#[derive(Debug)]
+#[must_use = "a lease that is dropped keeps its record from being sent again until the agent restarts"]
+pub struct Lease {
+    generation: u64,
+    seq: u64,
+    /// How many back-offs the lane had seen when it was made.
+    pub(super) epoch: u64,
+    /// The uplink.
+    pub uplink: Arc<Uplink>,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Item {
+    /// The first number that is settled along with this record: those in between are not ours.
+    from: u64,
+    /// What its settlement must never reach below: one more than the last record of an unknown format before it.
+    not_below: u64,
+    seq: u64,
+    pub(super) uplink: Arc<Uplink>,
+    pub(super) key: OrderKey,
+    pub(super) attempts: u32,
+    leased: bool,
+}
+
+/// A lease from before the spool was reopened.
+#[derive(Debug)]
+struct Orphan {
+    generation: u64,
+    seq: u64,
+    key: OrderKey,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Window {
+    name: Arc<str>,
+    ordering: Ordering,
+    pub(super) ledger: Ledger,
+    /// Ascending; at most [`MAX_RANGES`].
+    items: VecDeque<Item>,
+    orphans: Vec<Orphan>,
+    /// What the spool had stored as settled when the window last started from it.
+    settled: Settled,
+    generation: Option<u64>,
+    /// The next number to read, the end of the log, and the first number that the next record's settlement covers.
+    cursor: u64,
+    end: u64,
+    span_from: u64,
+    not_below: u64,
+    /// The last row read was of an unknown format.
+    in_unknown: bool,
+}
+
+impl Window {
+    pub(super) fn new(name: Arc<str>, ordering: Ordering, ledger: Ledger) -> Window {
+        Window {
+            name,
+            ordering,
+            ledger,
+            items: VecDeque::new(),
+            orphans: Vec::new(),
+            settled: Settled::default(),
+            generation: None,
+            cursor: 0,
+            end: 0,
+            span_from: 0,
+            not_below: 0,
+            in_unknown: false,
+        }
+    }
+
+    /// Records under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.items.iter().filter(|item| item.leased).count() + self.orphans.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// When the oldest held record was heard.
+    pub(super) fn oldest(&self) -> Option<Moment> {
+        self.items.front().map(|item| item.uplink.at)
+    }
+
+    /// Leases the next record that its order allows.
+    pub(super) fn lease(&mut self, epoch: u64) -> Option<Lease> {
+        let generation = self.generation?;
+        let at = self.pick()?;
+        let item = self.items.get_mut(at)?;
+        item.leased = true;
+        let uplink = Arc::clone(&item.uplink);
+        Some(Lease { generation, seq: item.seq, epoch, uplink, attempt: item.attempts.saturating_add(1) })
+    }
+
+    fn pick(&self) -> Option<usize> {
+        let free = |item: &Item| match self.ordering {
+            Ordering::Stream => !item.leased,
+            Ordering::PerKey => !item.leased && !self.is_busy(item.key),
+        };
+        self.items.iter().position(free)
+    }
+
+    fn is_busy(&self, key: OrderKey) -> bool {
+        self.items.iter().any(|item| item.leased && item.key == key)
+            || self.orphans.iter().any(|orphan| orphan.key == key)
+    }
+
+    /// Ends a lease without settling its record: it may be leased again, one attempt later. Returns the record, unless
+    /// the lease is of an earlier generation.
+    pub(super) fn give_back(&mut self, lease: &Lease) -> Option<&Item> {
+        if self.generation != Some(lease.generation) {
+            self.orphans.retain(|orphan| (orphan.generation, orphan.seq) != (lease.generation, lease.seq));
+            return None;
+        }
+        let item = self.items.iter_mut().find(|item| item.seq == lease.seq)?;
+        item.leased = false;
+        item.attempts = item.attempts.saturating_add(1);
+        Some(item)
+    }
+
+    /// Settles a record that was given back.
+    pub(super) fn settle(&mut self, lease: &Lease, settlement: Settlement) {
+        let same = |item: &Item| item.seq == lease.seq;
+        if let Some(item) = self.items.iter().position(same).and_then(|at| self.items.remove(at)) {
+            self.ledger.settle(item.from, item.seq, settlement);
+        }
+    }
+
+    /// Notices that the spool was reopened, or has let go of records that are still held here.
+    pub(super) fn follow_spool(&mut self) -> Result<(), ReadError> {
+        let (generation, floor, end) = {
+            let view = self.ledger.view().borrow_and_update();
+            (view.generation, view.floor, view.end)
+        };
+        if self.generation != Some(generation) {
+            let settled = self.ledger.settled()?;
+            self.start_again(generation, settled);
+        }
+        self.end = end;
+        self.drop_below(floor);
+        Ok(())
+    }
+
+    fn start_again(&mut self, generation: u64, settled: Settled) {
+        if let Some(generation) = self.generation {
+            let leased = self.items.iter().filter(|item| item.leased);
+            self.orphans.extend(leased.map(|item| Orphan { generation, seq: item.seq, key: item.key }));
+        }
+        self.items.clear();
+        self.generation = Some(generation);
+        self.cursor = settled.low();
+        self.span_from = settled.low();
+        self.not_below = settled.low();
+        self.settled = settled;
+    }
+
+    /// Lets go of records that the spool has evicted or expired. Whoever comes next settles the gap along with itself. A
+    /// leased one stays until its lease ends.
+    fn drop_below(&mut self, floor: u64) {
+        let mut gap_from = None;
+        self.items.retain_mut(|item| {
+            if item.seq < floor && !item.leased {
+                gap_from.get_or_insert(item.from);
+                return false;
+            }
+            if let Some(from) = gap_from.take() {
+                item.from = item.from.min(item.not_below.max(from));
+            }
+            true
+        });
+        if let Some(from) = gap_from {
+            self.span_from = self.span_from.min(self.not_below.max(from));
+        }
+    }
+
+    /// Whether few records wait, and there is room for more and more to be read.
+    pub(super) fn wants_rows(&self) -> bool {
+        let waiting = self.items.iter().filter(|item| !item.leased).count();
+        waiting < LOW_WATER && self.has_room() && self.cursor < self.end
+    }
+
+    fn has_room(&self) -> bool {
+        self.items.len() < MAX_RANGES && self.held_bytes() < WINDOW_BYTES
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.items.iter().map(|item| item.uplink.content.len()).sum()
+    }
+
+    /// Reads on, up to a bound: [`Window::wants_rows`] says whether there is more to do.
+    pub(super) fn refill(&mut self) -> Result<(), ReadError> {
+        if self.generation.is_none() || !self.wants_rows() {
+            return Ok(());
+        }
+        for _ in 0..SCANS_AT_ONCE {
+            if self.cursor >= self.end || !self.has_room() {
+                break;
+            }
+            let rows = self.scan()?;
+            if rows.is_empty() {
+                self.cursor = self.end;
+            }
+            rows.into_iter().for_each(|(seq, entry)| self.take(seq, entry));
+        }
+        Ok(())
+    }
+
+    /// Copies a few rows out of a short read transaction: no more of ours than there is room for.
+    fn scan(&self) -> Result<Vec<(u64, Entry)>, ReadError> {
+        let mut room = MAX_RANGES.saturating_sub(self.items.len());
+        let mut bytes = WINDOW_BYTES.saturating_sub(self.held_bytes());
+        let mut rows = Vec::new();
+        self.ledger.scan(self.cursor, SCAN_ROWS, |seq, entry| {
+            if room == 0 || bytes == 0 {
+                return;
+            }
+            if let Entry::Mine(uplink) = &entry {
+                room -= 1;
+                bytes = bytes.saturating_sub(uplink.content.len());
+            }
+            rows.push((seq, entry));
+        })?;
+        Ok(rows)
+    }
+
+    fn take(&mut self, seq: u64, entry: Entry) {
+        let next = seq.saturating_add(1);
+        self.cursor = next;
+        let in_unknown = std::mem::replace(&mut self.in_unknown, matches!(entry, Entry::Unknown(_)));
+        match entry {
+            Entry::Mine(uplink) if !self.settled.contains(seq) => {
+                self.items.push_back(Item {
+                    from: self.span_from,
+                    not_below: self.not_below,
+                    seq,
+                    key: lorawan::order_key(&uplink),
+                    uplink: Arc::new(uplink),
+                    attempts: 0,
+                    leased: false,
+                });
+                self.span_from = next;
+            }
+            Entry::Mine(_) | Entry::Other => {}
+            Entry::Unknown(format) => {
+                if !in_unknown {
+                    // Once for a run of them: after a downgrade there may be a hundred thousand.
+                    log::warn!(
+                        "{}: records from {seq} on have format {format}, made by a newer version; they are kept, and \
+                         delivered once that version runs again",
+                        self.name
+                    );
+                }
+                self.span_from = next;
+                self.not_below = next;
+            }
+            Entry::Damaged => {
+                log::error!("{}: record {seq} is damaged on the disk and can't be delivered", self.name);
+                self.ledger.settle(self.span_from, seq, Settlement::Damaged);
+                self.span_from = next;
+            }
+        }
+    }
+}

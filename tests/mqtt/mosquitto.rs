@@ -1,0 +1,172 @@
+//! The session against a real mosquitto.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use packhorse::delivery::State;
+use packhorse::simulator::{Arrival, Arrivals, Broker, BrokerConfig, Subscriber};
+
+use crate::bench::{Bench, ROOMY, To, devices};
+use crate::proxy::Proxy;
+use crate::world::{PATIENCE, WINDOW, World};
+
+/// RULES S30: acknowledgements that a broker's stop may catch between PUBLISH and PUBACK come on top of the window.
+const ACK_ALLOWANCE: usize = 256;
+
+const STATE: &str = "[integration.us.will]\ntopic = \"state/roof\"\npayload = \"offline\"\n\
+                     [integration.us.birth]\ntopic = \"state/roof\"\npayload = \"online\"\n";
+
+struct Site {
+    folder: tempfile::TempDir,
+    config: BrokerConfig,
+    broker: Option<Broker>,
+}
+
+impl Site {
+    fn new() -> Site {
+        Site::with_extra("")
+    }
+
+    fn with_extra(extra: &str) -> Site {
+        let folder = tempfile::tempdir().unwrap();
+        let config = BrokerConfig {
+            port: TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port(),
+            folder: folder.path().to_owned(),
+            tls: None,
+            extra: extra.replace("{folder}", &folder.path().display().to_string()),
+        };
+        std::fs::write(folder.path().join("nobody"), "").unwrap();
+        let broker = Some(Broker::start(&config).unwrap());
+        Site { folder, config, broker }
+    }
+
+    fn subscribe(&self, client_id: &str, filter: &str) -> (Subscriber, Arc<Arrivals>) {
+        let arrivals = Arc::new(Arrivals::default());
+        let subscriber =
+            Subscriber::start(self.config.port, None, client_id, filter, Arc::clone(&arrivals)).unwrap();
+        (subscriber, arrivals)
+    }
+}
+
+/// Waits on a thread of its own, so that proxy and test go on meanwhile.
+async fn wait_until(
+    arrivals: &Arc<Arrivals>,
+    enough: impl FnMut(&[Arrival]) -> bool + Send + 'static,
+) -> bool {
+    let arrivals = Arc::clone(arrivals);
+    tokio::task::spawn_blocking(move || arrivals.wait_until(PATIENCE, enough)).await.unwrap()
+}
+
+fn bodies(arrivals: &Arrivals) -> Vec<String> {
+    arrivals.all().iter().map(|arrival| String::from_utf8(arrival.body.clone()).unwrap()).collect()
+}
+
+/// QoS 0, 1 and 2 deliver in order and settle, on the topic of the template.
+#[tokio::test]
+async fn every_qos_delivers_and_settles() {
+    for qos in 0..3 {
+        let site = Site::new();
+        let (_subscriber, arrivals) = site.subscribe("audience", "up/#");
+        let mut world = World::start(site.config.port, &format!("qos = {qos}\n")).await;
+        world.bench.append(To::Us, &devices(&[1, 2].repeat(50))).await;
+        assert!(wait_until(&arrivals, |log| log.len() >= 100).await, "QoS {qos}");
+        let account = world.bench.wait_until_done().await;
+        assert_eq!((account.delivered, account.dead_letters), (100, 0), "QoS {qos}");
+        let ids: Vec<_> = arrivals.all().iter().map(|arrival| arrival.id().unwrap()).collect();
+        assert_eq!(ids, (0..100).map(|n| n.to_string()).collect::<Vec<_>>(), "QoS {qos}");
+        assert!(arrivals.all().iter().all(|arrival| arrival.place == "up/roof"));
+        world.wait_for_state(State::Active).await;
+        world.stop().await;
+    }
+}
+
+/// `retain = true`: whoever subscribes later gets the last one; without it, nothing.
+#[tokio::test]
+async fn retained_records_wait_for_late_subscribers() {
+    for retain in [true, false] {
+        let site = Site::new();
+        let mut world = World::start(site.config.port, &format!("retain = {retain}\n")).await;
+        world.bench.append(To::Us, &devices(&[1, 2, 3])).await;
+        world.bench.wait_until_done().await;
+        let (_subscriber, arrivals) = site.subscribe("late", "up/#");
+        world.bench.append(To::Us, &devices(&[1])).await;
+        assert!(wait_until(&arrivals, |log| log.last().and_then(Arrival::id).as_deref() == Some("3")).await);
+        assert_eq!(arrivals.all().len(), if retain { 2 } else { 1 });
+        world.stop().await;
+    }
+}
+
+/// Birth on every connect, will when the connection is cut, farewell on a stop and then no will; all retained.
+#[tokio::test]
+async fn birth_will_and_farewell() {
+    let site = Site::new();
+    let (_subscriber, arrivals) = site.subscribe("audience", "state/#");
+    let proxy = Proxy::start(site.config.port, 1, None).await;
+    let world = World::start(proxy.port, STATE).await;
+    assert!(wait_until(&arrivals, |log| log.len() == 1).await);
+    proxy.cut();
+    assert!(wait_until(&arrivals, |log| log.len() == 3).await);
+    let (_late, retained) = site.subscribe("late", "state/#");
+    assert!(wait_until(&retained, |log| log.len() == 1).await);
+    assert_eq!(bodies(&retained), ["online"]);
+    world.stop().await;
+    assert!(wait_until(&arrivals, |log| log.len() == 4).await);
+    // Another agent comes and goes: had the broker published the will of the first, it would stand between.
+    let next = World::start(site.config.port, STATE).await;
+    assert!(wait_until(&arrivals, |log| log.len() >= 5).await);
+    next.stop().await;
+    assert!(wait_until(&arrivals, |log| log.len() >= 6).await);
+    assert_eq!(bodies(&arrivals), ["online", "offline", "online", "offline", "online", "offline"]);
+}
+
+/// S1, S8: a broker that refuses us blocks the integration, with a message that says what to check and holds no password;
+/// once it accepts us, a link-up signal is enough.
+#[tokio::test]
+async fn a_refused_login_blocks_until_the_broker_accepts_it() {
+    let mut site = Site::with_extra("allow_anonymous false\npassword_file {folder}/nobody\n");
+    let keys = "username = \"gw\"\npassword = \"hunter2\"\n";
+    let mut world = World::start(site.config.port, keys).await;
+    world.bench.append(To::Us, &devices(&[1, 2, 3])).await;
+    world.wait_for_state(State::Blocked).await;
+    let error = world.seen.borrow().last_error.clone().unwrap();
+    assert_eq!(error.layer.as_str(), "mqtt");
+    assert!(error.message.contains("CONNACK") && error.message.contains("check"), "{}", error.message);
+    assert!(!error.message.contains("hunter2"), "{}", error.message);
+    assert_eq!(crate::bench::ours(&world.bench.view()).dead_letters, 0);
+
+    site.broker = None;
+    site.config.extra = String::new();
+    site.broker = Some(Broker::start(&site.config).unwrap());
+    world.bench.link_up.signal();
+    assert_eq!(world.bench.wait_until_done().await.delivered, 3);
+    world.wait_for_state(State::Active).await;
+    world.stop().await;
+}
+
+/// The promise over a bad link: 3,000 records, connections cut at random, the broker restarted five times. Nothing is
+/// lost, and duplicates stay within a window a cut (DESIGN section 2, RULES S30).
+#[tokio::test]
+async fn nothing_is_lost_over_a_bad_link() {
+    const RECORDS: usize = 3_000;
+    let mut site = Site::new();
+    let (_subscriber, arrivals) = site.subscribe("audience", "up/#");
+    let proxy = Proxy::start(site.config.port, 4711, Some(500..8_000)).await;
+    let mut world = World::with_bench(Bench::new(ROOMY).await, proxy.port, "");
+    for part in 1..=5 {
+        world.bench.append(To::Us, &devices(&[1, 2, 3, 4].repeat(RECORDS / 20))).await;
+        let enough = part * RECORDS / 5 - RECORDS / 20;
+        assert!(wait_until(&arrivals, move |log| log.len() >= enough).await, "part {part}");
+        site.broker = None;
+        site.broker = Some(Broker::start(&site.config).unwrap());
+        world.bench.link_up.signal();
+    }
+    let account = world.bench.wait_until_done().await;
+    assert_eq!((account.delivered, account.dead_letters), (RECORDS as u64, 0));
+    let all = Arc::clone(&arrivals);
+    assert!(tokio::task::spawn_blocking(move || all.wait_for_unique(RECORDS, PATIENCE)).await.unwrap());
+    let (tally, cuts) = (arrivals.tally(), proxy.ended());
+    assert_eq!(tally.unique, RECORDS);
+    assert!(tally.duplicates <= WINDOW * cuts + ACK_ALLOWANCE, "{tally:?} after {cuts} cuts");
+    assert!(cuts >= 10, "only {cuts} cuts: the link was too good");
+    world.stop().await;
+}

@@ -1,0 +1,96 @@
+//! An MQTT integration over a spool of its own.
+
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use packhorse::clock::{Clock, SystemClock};
+use packhorse::config::Config;
+use packhorse::delivery::{LaneStatus, Ordering, State, Stopper};
+use packhorse::integration::Integration;
+use packhorse::integration::dial::Dial;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::bench::{Bench, Frame, ROOMY, To};
+
+/// Long enough that only a broken agent runs into it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const WINDOW: usize = 8;
+
+pub(crate) struct World {
+    pub(crate) bench: Bench,
+    pub(crate) seen: watch::Receiver<LaneStatus>,
+    stopper: Stopper,
+    running: Running,
+}
+
+enum Running {
+    Thread(JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
+}
+
+impl World {
+    /// Runs on a thread of its own, as in the agent.
+    pub(crate) async fn start(port: u16, keys: &str) -> World {
+        World::with_bench(Bench::new(ROOMY).await, port, keys)
+    }
+
+    pub(crate) fn with_bench(bench: Bench, port: u16, keys: &str) -> World {
+        let (integration, lane, seen) = make(&bench, port, keys);
+        let (stopper, stop) = Stopper::new();
+        let running = Running::Thread(integration.start(lane, stop).unwrap());
+        World { bench, seen, stopper, running }
+    }
+
+    /// Runs as a task of the test's runtime, whose clock is paused, with a backlog.
+    pub(crate) async fn start_here(port: u16, keys: &str, backlog: &[Frame]) -> World {
+        let mut bench = Bench::new(ROOMY).await;
+        bench.append(To::Us, backlog).await;
+        let (integration, lane, seen) = make(&bench, port, keys);
+        let Integration::Mqtt(mqtt) = integration else { panic!() };
+        let (stopper, stop) = Stopper::new();
+        let running = Running::Task(tokio::spawn(mqtt.run(lane, stop)));
+        World { bench, seen, stopper, running }
+    }
+
+    pub(crate) async fn wait_for(&mut self, what: &str, mut enough: impl FnMut(&LaneStatus) -> bool) {
+        let wait = self.seen.wait_for(|status| enough(status));
+        let reached = tokio::time::timeout(PATIENCE, wait).await.is_ok_and(|status| status.is_ok());
+        assert!(reached, "gave up waiting until {what}: {:?}", self.seen.borrow());
+    }
+
+    pub(crate) async fn wait_for_state(&mut self, state: State) {
+        self.wait_for(state.as_str(), |status| status.state(Instant::now()) == state).await;
+    }
+
+    /// Asks the integration to stop and waits until it has.
+    pub(crate) async fn stop(self) -> Bench {
+        self.stopper.stop();
+        match self.running {
+            Running::Thread(thread) => {
+                tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+            }
+            Running::Task(task) => task.await.unwrap(),
+        }
+        self.bench
+    }
+}
+
+fn make(
+    bench: &Bench,
+    port: u16,
+    keys: &str,
+) -> (Integration, packhorse::delivery::Lane, watch::Receiver<LaneStatus>) {
+    let text = format!(
+        "[gateway]\nname = \"roof\"\n[integration.us]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{port}\"\n\
+         topic = \"up/{{{{gateway.name}}}}\"\nmax_inflight = {WINDOW}\nretry.initial = \"50ms\"\nretry.max = \"50ms\"\n{keys}"
+    );
+    let config = Config::parse(&text, Path::new("/nowhere/packhorse.toml")).unwrap().config;
+    let clock: std::sync::Arc<dyn Clock> = std::sync::Arc::new(SystemClock::new());
+    let integration = &config.integrations[0];
+    let client = Integration::try_new(&config.gateway.name, integration, &Dial::new(clock)).unwrap();
+    let (lane, seen) = bench.lane(Ordering::Stream, integration.retry.clone());
+    (client, lane, seen)
+}
