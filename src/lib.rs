@@ -40,6 +40,7 @@ pub mod lorawan;
 pub mod metrics;
 pub mod printable;
 pub mod render;
+pub mod server_uplink;
 pub mod simulator;
 pub mod source;
 pub mod spool;

@@ -4,6 +4,8 @@
 //! its order is kept. It looks, it does not judge: a frame that is no LoRaWAN uplink is kept as `other` and travels on.
 //! Keys, frame counters and folding of copies belong here too and come with the devices.
 
+pub mod crypto;
+pub mod device;
 pub mod frame;
 
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use uuid::Uuid;
 
 use crate::uplink::{Eui64, Flags, Heard, Kind, OrderKey, TimeSource, Uplink};
 
+pub use device::{Device, Devices};
 use frame::Frame;
 
 /// Makes the uplink of a frame that `source` heard, under a new id that carries the time of reception (UUIDv7, RFC 9562).

@@ -22,6 +22,7 @@
 
 mod escape;
 mod json;
+mod message;
 mod names;
 mod template;
 
@@ -30,6 +31,7 @@ use crate::delivery::outcome::{Failure, Layer};
 use crate::uplink::{Kind, Uplink};
 
 pub(crate) use escape::{is_header_text, percent_encode};
+pub use message::{Decoding, Message};
 pub use template::{Fault, Purpose, RenderError, Template, TemplateError};
 
 /// What is sent for an uplink.
