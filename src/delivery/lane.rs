@@ -1,5 +1,6 @@
 //! One integration's way through the log: when the next attempt may start, and what an attempt's outcome means.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{OnReject, Retry, Strategy};
-use crate::spool::{Ledger, ReadError, Settlement};
+use crate::spool::{Ledger, ReadError, RouteId, Settlement};
 use crate::uplink::OrderKey;
 
 use super::backoff::Backoff;
@@ -43,6 +44,8 @@ pub struct LaneSettings {
     pub ordering: Ordering,
     /// Seed of the jitter: of this gateway and integration.
     pub seed: u64,
+    /// Which variant of the integration a route is sent as; a route that is not here, as the plain one, 0.
+    pub variant_of: HashMap<RouteId, usize>,
 }
 
 /// See the [module](super).
@@ -79,10 +82,10 @@ impl Lane {
         clock: Arc<dyn Clock>,
         link_up: LinkUp,
     ) -> (Lane, watch::Receiver<LaneStatus>) {
-        let LaneSettings { name, retry, ordering, seed } = settings;
+        let LaneSettings { name, retry, ordering, seed, variant_of } = settings;
         let (status, seen) = watch::channel(LaneStatus::starting(clock.wall_us()));
         let lane = Lane {
-            window: Window::new(Arc::clone(&name), ordering, ledger),
+            window: Window::new(Arc::clone(&name), ordering, ledger, variant_of),
             backoff: Backoff::new(&retry, seed),
             name,
             retry,
@@ -189,12 +192,13 @@ impl Lane {
             (Outcome::Failed(failure), Some((key, attempts))) => {
                 self.failed_record(&lease, key, attempts, &failure);
             }
+            (Outcome::Filtered, Some(_)) => self.window.settle(&lease, Settlement::Filtered),
             // The spool was reopened meanwhile; the record will be read and sent once more.
             (Outcome::Delivered(_), None) => self.succeeded(lease.epoch),
             (Outcome::Failed(failure), None) if failure.blame != Blame::Record => {
                 self.fail(&failure, Some(lease.epoch));
             }
-            (Outcome::Failed(_), None) => {}
+            (Outcome::Failed(_) | Outcome::Filtered, None) => {}
         }
         self.show(|_| {});
     }
@@ -203,6 +207,28 @@ impl Lane {
     pub fn release(&mut self, lease: Lease) {
         self.window.give_back(&lease);
         self.show(|_| {});
+    }
+
+    /// Takes back whatever is still under way: nobody will end those leases any more.
+    pub fn abandon(&mut self) {
+        self.window.abandon();
+        self.show(|_| {});
+    }
+
+    /// The records go another way from here on, called `via`; what the last way was like says nothing about it (RULES S10).
+    pub fn switch_to(&mut self, via: &Arc<str>) {
+        self.not_before = None;
+        self.epoch = self.epoch.wrapping_add(1);
+        self.refusals = 0;
+        self.refused_key = None;
+        self.backoff.start_again();
+        let now_us = self.clock.wall_us();
+        self.show(|status| status.switch_to(via, now_us));
+    }
+
+    /// Where its status can be seen.
+    pub fn watch(&self) -> watch::Receiver<LaneStatus> {
+        self.status.subscribe()
     }
 
     /// The integration as a whole failed (a connection that did not come about, or broke).

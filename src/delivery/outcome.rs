@@ -146,4 +146,6 @@ pub enum Outcome {
     Delivered(Receipt),
     /// It has not.
     Failed(Failure),
+    /// A function dropped it: the far end was not asked.
+    Filtered,
 }

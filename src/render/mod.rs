@@ -21,6 +21,7 @@
 //! Refused when the room is built: formats, body templates and content types that this version does not make.
 
 mod escape;
+mod interpreter;
 mod json;
 mod message;
 mod names;
@@ -31,6 +32,7 @@ use crate::delivery::outcome::{Failure, Layer};
 use crate::uplink::{Kind, Uplink};
 
 pub(crate) use escape::{is_header_text, percent_encode};
+pub use interpreter::Interpreter;
 pub use message::{Decoding, Message};
 pub use template::{Fault, Purpose, RenderError, Template, TemplateError};
 

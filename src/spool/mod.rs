@@ -140,7 +140,7 @@ fn own_blocks(path: &Path) -> u64 {
 }
 
 /// An uplink and where it goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Routed {
     /// The uplink.
     pub uplink: Uplink,
@@ -182,6 +182,8 @@ pub enum Settlement {
     },
     /// Its bytes on the disk are damaged: nobody can deliver it.
     Damaged,
+    /// A function dropped it on purpose.
+    Filtered,
 }
 
 /// What the spool is like after a round.
@@ -287,6 +289,15 @@ impl Spool {
         let (reply, answer) = oneshot::channel();
         self.append.send(Message::Routes { names, reply }).await.map_err(|_| Closed)?;
         answer.await.map_err(|_| Closed)
+    }
+
+    /// The routes of an account that were ever made, those of flows that are gone included, with their flows.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn routes_of(&self, account: AccountId) -> Result<Vec<(RouteId, String)>, ReadError> {
+        let database = self.shared.get().ok_or(ReadError::Reopening)?;
+        store::read_routes(&database, account).map_err(|error| ReadError::Storage(error.to_string()))
     }
 
     /// What the spool is like now, and a signal when it changes.

@@ -19,7 +19,7 @@ use super::request::RequestMaker;
 use super::target::Target;
 use crate::clock::Clock;
 use crate::config::{Http, Integration, IntegrationKind, Problem, SuccessCodes, Tls};
-use crate::delivery::outcome::Outcome;
+use crate::delivery::outcome::{Failure, Outcome};
 use crate::integration::dial::{Dial, HttpConnector, Lookup, Peer, http_failure};
 use crate::printable::printable;
 use crate::uplink::Uplink;
@@ -44,10 +44,14 @@ const KEPT_BODY_BYTES: usize = 1_024;
 const USER_AGENT: &str = concat!("packhorse/", env!("CARGO_PKG_VERSION"));
 
 /// Sends the uplinks of one integration. Shared by its workers.
+#[derive(Clone)]
 pub struct HttpClient {
     name: String,
     agent: Agent,
-    requests: RequestMaker,
+    /// What an agent is made of.
+    limits: ureq::config::Config,
+    connector: HttpConnector,
+    requests: Arc<RequestMaker>,
     success: SuccessCodes,
     timeout: Duration,
     peer: Peer,
@@ -78,8 +82,10 @@ impl HttpClient {
         match (connector, requests) {
             (Some(connector), Some(requests)) if problems.is_empty() => Ok(HttpClient {
                 name: integration.name.value.clone(),
-                agent: Agent::with_parts(limits(http), connector, Lookup::default()),
-                requests,
+                agent: Agent::with_parts(limits(http), connector.clone(), Lookup::default()),
+                limits: limits(http),
+                connector,
+                requests: Arc::new(requests),
                 success: http.success_codes.clone(),
                 timeout: http.timeout,
                 peer: target.peer,
@@ -102,9 +108,32 @@ impl HttpClient {
         }
     }
 
-    /// Ends the requests in flight and refuses new ones, for good.
+    /// Ends the requests in flight and refuses new ones, for good; see [`HttpClient::reopened`].
     pub fn shutdown(&self) {
         self.agent.clone().shutdown();
+    }
+
+    /// The same client with connections of its own, and open whatever became of this one.
+    pub fn reopened(&self) -> HttpClient {
+        let agent = Agent::with_parts(self.limits.clone(), self.connector.clone(), Lookup::default());
+        HttpClient { agent, ..self.clone() }
+    }
+
+    /// Whether the endpoint can be reached and does not refuse us, asked without an uplink: by OPTIONS (RFC 9110, section
+    /// 9.3.7), to which every answer is welcome that would not make an integration wait.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn probe(&self) -> Result<(), Failure> {
+        let response = self.agent.run(self.requests.probe()?);
+        let response = response.map_err(|error| http_failure(&error, &self.peer, self.timeout))?;
+        let answer = self.read(response);
+        let is_in_the_way =
+            matches!(answer.status.as_u16(), 300..=399 | 401 | 403 | 407 | 408 | 425 | 429 | 500..);
+        match answer.judge(&self.success, &self.peer.host, &self.name) {
+            Outcome::Failed(failure) if is_in_the_way => Err(failure),
+            _ => Ok(()),
+        }
     }
 
     /// The URL for people: its placeholders as they are, no query.

@@ -48,7 +48,7 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// An HTTP integration, ready to run.
 #[derive(Debug)]
 pub struct Http {
-    client: Arc<HttpClient>,
+    client: HttpClient,
     parallel: usize,
 }
 
@@ -66,12 +66,12 @@ impl Http {
             IntegrationKind::Http(http) => usize::from(http.parallel),
             IntegrationKind::Mqtt(_) => 1,
         };
-        Ok(Http { client: Arc::new(HttpClient::try_new(gateway, integration, dial)?), parallel })
+        Ok(Http { client: HttpClient::try_new(gateway, integration, dial)?, parallel })
     }
 
     /// Drives the lane until `stop`.
-    pub async fn run(self, mut lane: Lane, mut stop: Stop) {
-        let mut workers = Workers::new(Arc::clone(&self.client), Arc::clone(lane.name()));
+    pub async fn run(&self, lane: &mut Lane, stop: &mut Stop) {
+        let mut workers = Workers::new(Arc::new(self.client.reopened()), Arc::clone(lane.name()));
         loop {
             let has_room = lane.in_flight() < self.parallel;
             tokio::select! {
@@ -86,19 +86,32 @@ impl Http {
                 }
             }
         }
-        self.finish(&mut lane, &mut workers).await;
+        finish(lane, &mut workers).await;
     }
 
-    async fn finish(&self, lane: &mut Lane, workers: &mut Workers) {
-        let deadline = tokio::time::Instant::now() + STOP_GRACE;
-        while lane.in_flight() > 0 {
-            tokio::select! {
-                (lease, outcome) = workers.done() => lane.settle(lease, outcome),
-                () = tokio::time::sleep_until(deadline) => break,
-            }
-        }
-        self.client.shutdown();
+    /// Whether the endpoint can be reached and does not refuse us, asked without an uplink.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn probe(&self) -> Result<(), Failure> {
+        let client = Arc::new(self.client.reopened());
+        let asking = Arc::clone(&client);
+        let asked = tokio::task::spawn_blocking(move || asking.probe());
+        asked.await.unwrap_or_else(|_| Err(Failure::link(Layer::Http, "the probe was broken off")))
     }
+}
+
+/// Waits for what is under way, then breaks it off and takes it back.
+async fn finish(lane: &mut Lane, workers: &mut Workers) {
+    let deadline = tokio::time::Instant::now() + STOP_GRACE;
+    while lane.in_flight() > 0 {
+        tokio::select! {
+            (lease, outcome) = workers.done() => lane.settle(lease, outcome),
+            () = tokio::time::sleep_until(deadline) => break,
+        }
+    }
+    workers.shutdown();
+    lane.abandon();
 }
 
 /// What was made, or nothing and one problem more or several.

@@ -94,11 +94,34 @@ impl RequestMaker {
         Ok(request)
     }
 
+    /// Asks what the endpoint offers, with our credentials: at the URL itself, or at the root where the URL depends on the
+    /// uplink.
+    pub(super) fn probe(&self) -> Result<Request<Vec<u8>>, Failure> {
+        let mut url = match self.url.is_static() {
+            true => self.url.skeleton(),
+            false => origin(&self.url.skeleton()),
+        };
+        let mut headers = HeaderMap::new();
+        self.credentials.apply(&mut url, &mut headers);
+        let request = Request::builder().method(http::Method::OPTIONS).uri(url).body(Vec::new());
+        let mut request =
+            request.map_err(|_| Failure::link(Layer::Http, "the URL can't be asked without an uplink"))?;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
     /// `text` of an answer without our secrets in it.
     pub(super) fn hide(&self, text: &str) -> String {
         let text = self.credentials.hide(text);
         self.hidden.iter().fold(text, |text, secret| text.replace(secret.as_str(), "[secret]"))
     }
+}
+
+/// Scheme, host and port.
+fn origin(url: &str) -> String {
+    let host_at = url.find("://").map_or(0, |at| at + 3);
+    let end = url.get(host_at..).and_then(|rest| rest.find(['/', '?'])).map_or(url.len(), |at| host_at + at);
+    format!("{}/", url.get(..end).unwrap_or(url))
 }
 
 fn method(method: Method) -> http::Method {

@@ -43,7 +43,7 @@ fn problems(integration: &Integration) -> Vec<Problem> {
 fn failure(outcome: Outcome) -> Failure {
     match outcome {
         Outcome::Failed(failure) => failure,
-        Outcome::Delivered(receipt) => panic!("delivered: {receipt}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -57,6 +57,7 @@ fn shown(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Delivered(receipt) => receipt.to_string(),
         Outcome::Failed(failure) => format!("{failure} {failure:?}"),
+        Outcome::Filtered => "filtered".into(),
     }
 }
 

@@ -63,6 +63,11 @@ impl Workers {
         }
     }
 
+    /// Breaks off the requests under way.
+    pub(super) fn shutdown(&self) {
+        self.client.shutdown();
+    }
+
     fn start_thread(&self) -> std::io::Result<()> {
         let (client, queue, report) =
             (Arc::clone(&self.client), Arc::clone(&self.queue), self.report.clone());

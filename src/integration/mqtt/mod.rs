@@ -153,18 +153,26 @@ impl Mqtt {
     }
 
     /// Drives the lane until `stop`.
-    pub async fn run(self, mut lane: Lane, mut stop: Stop) {
+    pub async fn run(&self, lane: &mut Lane, stop: &mut Stop) {
         loop {
             tokio::select! {
                 () = stop.stopped() => return,
                 () = lane.may_attempt() => {}
             }
-            match Session::new(&self, &mut lane).run(&mut stop).await {
+            match Session::new(self, lane).run(stop).await {
                 End::Stopped => return,
                 End::TryAgain => {}
                 End::Failed(failure) => lane.failed(&failure),
             }
         }
+    }
+
+    /// Whether the broker lets us in, asked with a connection that announces nothing.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn probe(&self) -> Result<(), Failure> {
+        session::knock(self).await
     }
 
     /// What goes over the wire for an uplink.

@@ -75,9 +75,29 @@ async fn pump(mut events: EventLoop) -> (EventLoop, Result<Event, ConnectionErro
     (events, event)
 }
 
+/// Connects, waits for CONNACK and leaves again.
+pub(super) async fn knock(mqtt: &Mqtt) -> Result<(), Failure> {
+    let (client, mut events) = mqtt.new_connection(None);
+    let mut connected = false;
+    loop {
+        match events.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                connected = true;
+                if client.try_disconnect().is_err() {
+                    return Ok(());
+                }
+            }
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => return Ok(()),
+            Ok(_) => {}
+            Err(_) if connected => return Ok(()),
+            Err(error) => return Err(classify(&error, &mqtt.peer, false)),
+        }
+    }
+}
+
 impl<'a> Session<'a> {
     pub(super) fn new(mqtt: &'a Mqtt, lane: &'a mut Lane) -> Session<'a> {
-        let (client, events) = mqtt.new_connection();
+        let (client, events) = mqtt.new_connection(mqtt.will.as_ref());
         Session {
             mqtt,
             lane,

@@ -318,8 +318,9 @@ fn sentence_for(reason: DropReason) -> &'static str {
         DropReason::QueueFull => {
             "uplinks come in faster than they are stored; `packhorse status` shows the spool"
         }
-        DropReason::Unrouted => "no flow wants it",
         DropReason::Oversize => "an element holds more bytes than a frame can have",
+        // What is dropped behind the door is logged there.
+        behind => behind.as_str(),
     }
 }
 
