@@ -34,6 +34,7 @@ pub mod config;
 pub mod control;
 pub mod delivery;
 pub mod flow;
+pub mod history;
 pub mod ingest;
 pub mod integration;
 pub mod lorawan;
