@@ -231,6 +231,14 @@ pub(super) fn outline(bytes: &[u8]) -> Result<Outline, Unreadable> {
     }
 }
 
+/// Kind and id of a value that can be read.
+pub(super) fn identity(bytes: &[u8]) -> Option<(Kind, uuid::Uuid)> {
+    match decode(bytes) {
+        Decoded::Record(record) => Some((record.kind.into(), uuid::Uuid::from_bytes(record.id))),
+        Decoded::Unknown(_) | Decoded::Damaged => None,
+    }
+}
+
 #[expect(clippy::large_enum_variant, reason = "lives on the stack of one call")]
 enum Decoded<'a> {
     Record(RecordV1<'a>),

@@ -219,6 +219,13 @@ impl Store {
         Ok(())
     }
 
+    /// Whether everybody whom a record with these routes is for has settled it.
+    pub(super) fn is_settled(&self, seq: u64, routes: &[RouteId]) -> bool {
+        let has_settled =
+            |id: &AccountId| self.state.accounts.get(id).is_none_or(|account| account.settled.contains(seq));
+        self.state.accounts_of(routes).iter().all(has_settled)
+    }
+
     /// The notes stored last.
     pub(super) fn notes(&self) -> Result<Vec<Note>, StoreError> {
         let txn = self.database.begin_read()?;
