@@ -42,6 +42,7 @@ pub mod metrics;
 pub mod printable;
 pub mod render;
 pub mod server_uplink;
+pub mod sightings;
 pub mod simulator;
 pub mod source;
 pub mod spool;

@@ -17,6 +17,7 @@ pub mod copies;
 pub mod crypto;
 pub mod device;
 pub mod frame;
+pub mod network;
 pub mod session;
 
 use std::collections::HashMap;
