@@ -21,7 +21,9 @@ use crate::clock::Clock;
 use crate::config::{Http, Integration, IntegrationKind, Problem, SuccessCodes, Tls};
 use crate::delivery::outcome::Outcome;
 use crate::integration::dial::{Dial, HttpConnector, Lookup, Peer, http_failure};
+use crate::lorawan::Devices;
 use crate::printable::printable;
+use crate::render::Message;
 use crate::uplink::Uplink;
 
 /// Each connection has one such buffer in and one out, in bytes. An answer's headers must fit into one.
@@ -46,6 +48,8 @@ const USER_AGENT: &str = concat!("packhorse/", env!("CARGO_PKG_VERSION"));
 /// Sends the uplinks of one integration. Shared by its workers.
 pub struct HttpClient {
     name: String,
+    gateway: String,
+    devices: Devices,
     agent: Agent,
     requests: RequestMaker,
     success: SuccessCodes,
@@ -74,10 +78,12 @@ impl HttpClient {
         }
         let target = Target::try_new(integration, http)?;
         let connector = kept(connector(integration, &target, dial), &mut problems);
-        let requests = kept(RequestMaker::try_new(gateway_name, integration, http, &target), &mut problems);
+        let requests = kept(RequestMaker::try_new(integration, http, &target), &mut problems);
         match (connector, requests) {
             (Some(connector), Some(requests)) if problems.is_empty() => Ok(HttpClient {
                 name: integration.name.value.clone(),
+                gateway: gateway_name.to_owned(),
+                devices: Devices::default(),
                 agent: Agent::with_parts(limits(http), connector, Lookup::default()),
                 requests,
                 success: http.success_codes.clone(),
@@ -92,12 +98,13 @@ impl HttpClient {
 
     /// Sends `uplink` and waits for the answer, no longer than `timeout`. `attempt` counts from 1.
     pub fn send(&self, uplink: &Uplink, attempt: u32) -> Outcome {
-        let request = match self.requests.make(uplink, attempt) {
+        let message = self.message(uplink);
+        let request = match self.requests.make(&message, attempt) {
             Ok(request) => request,
             Err(failure) => return Outcome::Failed(failure),
         };
         match self.agent.run(request) {
-            Ok(response) => self.read(response).judge(&self.success, &self.peer.host, &self.name),
+            Ok(response) => self.read(response, &message).judge(&self.success, &self.peer.host, &self.name),
             Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.timeout)),
         }
     }
@@ -112,23 +119,27 @@ impl HttpClient {
         &self.shown_url
     }
 
-    fn read(&self, mut response: Response<ureq::Body>) -> Answer {
+    fn message<'a>(&'a self, uplink: &'a Uplink) -> Message<'a> {
+        Message::of(&self.gateway, &self.devices, uplink)
+    }
+
+    fn read(&self, mut response: Response<ureq::Body>, message: &Message<'_>) -> Answer {
         let headers = response.headers();
         let retry_after = retry_after(text(headers, RETRY_AFTER), text(headers, DATE), self.clock.wall_us());
-        let location = self.shown(text(headers, LOCATION).unwrap_or_default());
+        let location = self.shown(text(headers, LOCATION).unwrap_or_default(), message);
         let status = response.status();
         let body = drained(response.body_mut().as_reader());
         let body = if self.success.contains(status.as_u16()) {
             String::new()
         } else {
-            self.shown(&String::from_utf8_lossy(&body))
+            self.shown(&String::from_utf8_lossy(&body), message)
         };
         Answer { status, retry_after, location, body }
     }
 
     /// Foreign text, fit for people: none of our secrets, nothing that a terminal obeys.
-    fn shown(&self, foreign: &str) -> String {
-        printable(&self.requests.hide(foreign))
+    fn shown(&self, foreign: &str, message: &Message<'_>) -> String {
+        printable(&message.hide(&self.requests.hide(foreign)))
     }
 }
 
