@@ -1,7 +1,7 @@
 //! What a network server says of an uplink: the JSON of ChirpStack v4 (`event/up`), of The Things Stack, and our own
 //! (DESIGN section 7), read into one shape.
 //!
-//! A local network server or a script hands such a text to a source; it is stored as it came ([`Kind::App`]) and read
+//! A local network server or a script hands such a text to a source; it is stored as it came ([`Kind::App`](crate::uplink::Kind::App)) and read
 //! again whenever it is sent somewhere, so what is made of it can be improved for what already waits. The shape is told
 //! from the text itself (`deviceInfo`, `end_device_ids`, else ours) and does not depend on a config that may have changed.
 //!

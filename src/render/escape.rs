@@ -42,3 +42,36 @@ fn is_topic_special(c: char) -> bool {
 pub(crate) fn is_header_text(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, 0x20..=0x7e))
 }
+
+/// What stands between the quotes of a JSON string (RFC 8259, section 7).
+pub(super) fn json_string(value: &str) -> String {
+    let quoted = serde_json::Value::from(value).to_string();
+    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inner.unwrap_or_default().to_owned()
+}
+
+/// Text of an XML element or attribute. Characters that XML 1.0 has no words for (section 2.2) are left out.
+pub(super) fn xml_text(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&apos;"),
+            // A parser would make a line feed of it (section 2.11).
+            '\r' => escaped.push_str("&#13;"),
+            '\t' | '\n' => escaped.push(c),
+            '\u{fffe}' | '\u{ffff}' => {}
+            c if c < ' ' => {}
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// A name or value of a form (WHATWG URL, section 5.1): as in a URL, with `+` for the space.
+pub(super) fn form_encode(value: &str) -> String {
+    percent_encode(value).replace("%20", "+")
+}

@@ -8,10 +8,10 @@
 
 use serde_json::value::RawValue;
 
-use crate::lorawan::frame::{self, Data, Frame};
+use crate::lorawan::frame::{self, Data, Frame, RejoinKind};
 use crate::lorawan::{Device, Devices};
 use crate::server_uplink::ServerUplink;
-use crate::uplink::{DevAddr, Eui64, Kind, Uplink};
+use crate::uplink::{DevAddr, Eui64, Kind, Rx, Uplink};
 
 /// See the [module](self).
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub struct Message<'a> {
     pub payload: Option<Vec<u8>>,
     /// What a function, or the network server's codec, made of it.
     pub decoding: Decoding,
+    /// It was delivered or refused before and is sent again because somebody asked for it (RULES S13).
+    pub replay: bool,
 }
 
 /// What was made of a payload.
@@ -77,6 +79,7 @@ impl<'a> Message<'a> {
             adr: None,
             payload: None,
             decoding: Decoding::default(),
+            replay: false,
         };
         match uplink.kind {
             Kind::Lorawan => {
@@ -93,6 +96,30 @@ impl<'a> Message<'a> {
             message.device_name = Some(device.name.clone());
         }
         message
+    }
+
+    /// The frame as it was on the air; a network server's JSON has none.
+    pub fn frame(&self) -> Option<&[u8]> {
+        (self.uplink.kind != Kind::App).then_some(self.uplink.content.as_slice())
+    }
+
+    /// The radio metadata: as heard, or as the network server says.
+    pub fn rx(&self) -> &Rx {
+        match &self.server {
+            Some(server) if self.uplink.rx == Rx::default() => &server.rx,
+            _ => &self.uplink.rx,
+        }
+    }
+
+    /// Whether nothing but the network server's own codec had a say in [`decoding`](Self::decoding).
+    pub(super) fn is_as_the_server_says(&self) -> bool {
+        let text = |result: &Option<Box<RawValue>>| result.as_deref().map(|value| value.get().to_owned());
+        let decoding = &self.decoding;
+        let server = self.server.as_ref();
+        text(&decoding.data) == server.and_then(|server| text(&server.decoded))
+            && decoding.normalized.is_none()
+            && decoding.warnings.is_empty()
+            && decoding.errors.is_empty()
     }
 
     fn add_data(&mut self, devices: &'a Devices, data: &Data<'_>) {
@@ -122,9 +149,18 @@ impl<'a> Message<'a> {
     }
 
     fn add_join(&mut self) {
-        if let Frame::Join(join) = frame::parse(&self.uplink.content) {
-            self.dev_eui = Some(join.dev_eui);
-            self.join_eui = Some(join.join_eui);
+        match frame::parse(&self.uplink.content) {
+            Frame::Join(join) => {
+                self.dev_eui = Some(join.dev_eui);
+                self.join_eui = Some(join.join_eui);
+            }
+            Frame::Rejoin(rejoin) => {
+                self.dev_eui = Some(rejoin.dev_eui);
+                if let RejoinKind::Restore { join_eui } = rejoin.kind {
+                    self.join_eui = Some(join_eui);
+                }
+            }
+            _ => {}
         }
     }
 

@@ -4,7 +4,7 @@
 //! a variable is the device's own affair.
 
 /// What stands behind a name at the top.
-enum Shape {
+pub(super) enum Shape {
     /// One value.
     Value,
     /// Anything, of any depth.
@@ -13,7 +13,7 @@ enum Shape {
     Group(&'static [&'static str]),
 }
 
-const ROOTS: [(&str, Shape); 15] = [
+pub(super) const ROOTS: [(&str, Shape); 21] = [
     ("type", Shape::Value),
     ("id", Shape::Value),
     ("time", Shape::Value),
@@ -26,9 +26,15 @@ const ROOTS: [(&str, Shape); 15] = [
     ("payload", Shape::Value),
     ("payload_hex", Shape::Value),
     ("decoded", Shape::Open),
+    ("normalized", Shape::Open),
+    ("decode_errors", Shape::Open),
+    ("decode_warnings", Shape::Open),
     ("rx", Shape::Group(&["frequency", "data_rate", "coding_rate", "rssi", "snr", "channel"])),
     ("phy_payload", Shape::Value),
     ("phy_payload_hex", Shape::Value),
+    ("retransmission", Shape::Value),
+    ("simulated", Shape::Value),
+    ("replay", Shape::Value),
 ];
 
 /// What is wrong with a name.

@@ -9,25 +9,33 @@
 //! | URL, after it | percent-encoded | nothing | - |
 //! | topic | `+ # /` and controls become `_` | `_` | a leading `$`; more than 65,535 bytes in all |
 //! | header | as it is | nothing | anything but visible ASCII and spaces |
-//! | plain | as it is | nothing | - |
+//! | JSON body, in quotes | escaped for a JSON string | nothing | - |
+//! | JSON body, outside of quotes | as a JSON value, strings in quotes | `null` | - |
+//! | XML body | `& < > " '` escaped, what XML can't hold left out | nothing | - |
+//! | form body | percent-encoded, space as `+` | nothing | - |
+//! | text body, plain | as it is | nothing | - |
 //!
-//! Strings are put in bare, numbers and booleans as JSON writes them, lists and objects as compact JSON.
+//! Strings are put in bare, numbers and booleans as JSON writes them, lists and objects as compact JSON. No body ever fails
+//! for want of a value: [`Template::missing`] names what was not there, for a warning.
 //!
 //! Refused when parsing: `{{` without `}}`, an empty placeholder, a name that no uplink has (names.rs), a placeholder in
-//! the scheme, host or port of a URL, `+` and `#` in a topic, and characters that the place can't carry. A single `{` or
-//! `}` is text.
-//!
-//! An error names a placeholder or a position. It never repeats the text of the template, which may be a secret header.
+//! the scheme, host or port of a URL, `+` and `#` in a topic, characters that the place can't carry, and a JSON body that
+//! would not be JSON (json_check.rs). A single `{` or `}` is text.
 
-use std::borrow::Cow;
+mod fault;
+mod json_check;
+mod slot;
+
 use std::fmt;
 
 use serde_json::Value;
 
-use super::escape;
 use super::names::{self, Misnomer};
-use crate::config::{Place, Problem};
-use crate::printable::printable;
+use super::sample;
+
+pub use fault::{Fault, RenderError, TemplateError};
+pub(super) use slot::text_of;
+use slot::{Position, Slot};
 
 /// The longest topic, in bytes (MQTT 3.1.1, section 1.5.3).
 const MAX_TOPIC_BYTES: usize = 65_535;
@@ -41,8 +49,25 @@ pub enum Purpose {
     Topic,
     /// An HTTP header value.
     Header,
+    /// A whole body.
+    Body(BodyKind),
     /// Text that nothing reads structure into: client ids, birth and will payloads.
     Plain,
+}
+
+/// How a body is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// One JSON value.
+    Json,
+    /// An XML document.
+    Xml,
+    /// `application/x-www-form-urlencoded`
+    Form,
+    /// Text for people, or for what reads only numbers.
+    Text,
+    /// Bytes.
+    Binary,
 }
 
 /// A parsed template.
@@ -62,95 +87,8 @@ enum Part {
 struct Placeholder {
     path: Vec<String>,
     slot: Slot,
-}
-
-/// Where a value goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Slot {
-    UrlPath,
-    UrlQuery,
-    Topic,
-    Header,
-    Plain,
-}
-
-/// Why a text is no template.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{fault} (at byte {offset})")]
-pub struct TemplateError {
-    /// Where in the text, in bytes from its start.
-    pub offset: usize,
-    /// What is wrong there.
-    pub fault: Fault,
-}
-
-/// What can be wrong with the text of a template.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// A placeholder is not closed.
-    #[error("`{{{{` without `}}}}`")]
-    Unclosed,
-    /// A placeholder or one of its parts is empty.
-    #[error("a placeholder without a name")]
-    Empty,
-    /// No uplink has that name.
-    #[error("{} is nothing that an uplink has{}", shown_name(.name.as_deref()), did_you_mean(.meant.as_deref()))]
-    Unknown {
-        /// The name; `None` in a header, whose text may be secret.
-        name: Option<String>,
-        /// The name that was probably meant.
-        meant: Option<String>,
-    },
-    /// The name stands for several values.
-    #[error("`{name}` is a group; name one of its values: {}", .members.join(", "))]
-    Group {
-        /// The group.
-        name: &'static str,
-        /// What is in it.
-        members: &'static [&'static str],
-    },
-    /// The name stands for one value, which has no parts.
-    #[error("`{0}` is one value and has no parts")]
-    Single(&'static str),
-    /// A placeholder where a URL must be fixed (RULES S36).
-    #[error("a placeholder in scheme, host or port of a URL; only path and query may have them")]
-    Host,
-    /// A URL without a scheme.
-    #[error("a URL must begin with a scheme such as https://")]
-    NoScheme,
-    /// The text is empty where something is needed.
-    #[error("empty")]
-    Nothing,
-    /// A character that the place can't carry.
-    #[error("{0:?} can't stand here")]
-    Character(char),
-}
-
-impl TemplateError {
-    /// As a problem of the configuration: `key` at `place`.
-    pub fn into_problem(self, place: &Place, key: impl Into<String>) -> Problem {
-        Problem::error(place, key, self.to_string())
-    }
-}
-
-/// Why a template can't be rendered for an uplink. Names the placeholder, never its value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RenderError {
-    /// A path needs the value and the uplink has none.
-    #[error("the URL needs {{{{{0}}}}}, which this uplink does not have")]
-    Missing(String),
-    /// The value would climb up the path (RULES S36).
-    #[error("{{{{{0}}}}} is only dots, which climb in the path of a URL")]
-    Dots(String),
-    /// The value holds something that a header can't carry.
-    #[error("{{{{{0}}}}} holds a character that a header can't carry")]
-    Header(String),
-    /// The topic would begin with the value's `$`, which is the broker's own (MQTT 3.1.1, section 4.7.2).
-    #[error("{{{{{0}}}}} begins with $, which a topic must not")]
-    Dollar(String),
-    /// The topic is longer than MQTT allows.
-    #[error("the topic is {0} bytes long; MQTT allows 65,535")]
-    TooLong(usize),
+    /// The byte of the text behind its `}}`.
+    ends: usize,
 }
 
 impl Template {
@@ -158,18 +96,18 @@ impl Template {
     pub fn parse(text: &str, purpose: Purpose) -> Result<Template, TemplateError> {
         let host_end = match purpose {
             Purpose::Url => host_end(text)?,
-            Purpose::Topic if text.is_empty() => {
+            Purpose::Topic | Purpose::Body(BodyKind::Json) if text.trim().is_empty() => {
                 return Err(TemplateError { offset: 0, fault: Fault::Nothing });
             }
             _ => 0,
         };
         let mut parts = Vec::new();
-        let mut in_query = false;
+        let mut position = Position::default();
         let mut offset = 0;
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
             push_text(&mut parts, before, offset, purpose)?;
-            in_query |= before.contains('?');
+            position.pass(before);
             offset += before.len();
             let error = |fault| TemplateError { offset, fault };
             let (name, following) = after.split_once("}}").ok_or(error(Fault::Unclosed))?;
@@ -177,32 +115,63 @@ impl Template {
                 return Err(error(Fault::Host));
             }
             let path = path_of(name, purpose).map_err(error)?;
-            parts.push(Part::Value(Placeholder { path, slot: slot(purpose, in_query) }));
+            let slot = position.slot(purpose).ok_or(error(Fault::Escaped))?;
             offset += name.len() + 4;
+            parts.push(Part::Value(Placeholder { path, slot, ends: offset }));
             rest = following;
         }
         push_text(&mut parts, rest, offset, purpose)?;
-        Ok(Template { purpose, parts })
+        let template = Template { purpose, parts };
+        if purpose == Purpose::Body(BodyKind::Json) {
+            json_check::check(&template)?;
+        }
+        Ok(template)
     }
 
-    /// The text for an uplink whose [`context`](super::Renderer::context) is given.
+    /// The text for an uplink whose [`context`](super::Message::context) is given.
     pub fn render(&self, context: &Value) -> Result<String, RenderError> {
-        let mut out = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => out.push_str(text),
-                Part::Value(placeholder) => placeholder.push(&mut out, context)?,
+        self.fill(|placeholder| {
+            placeholder.slot.fit(lookup(context, &placeholder.path), &placeholder.to_string())
+        })
+    }
+
+    /// The same for people: made of a [`shown_context`](super::Message::shown_context), it says `[secret]` where a secret
+    /// variable stands.
+    pub fn shown(&self, shown_context: &Value) -> Result<String, RenderError> {
+        self.fill(|placeholder| {
+            let value = lookup(shown_context, &placeholder.path);
+            match placeholder.slot.hidden(value) {
+                Some(hidden) => Ok(hidden),
+                None => placeholder.slot.fit(value, &placeholder.to_string()),
+            }
+        })
+    }
+
+    /// The text for an uplink that has everything: what `check` judges it by. Of what only the device knows (`decoded`,
+    /// variables, labels), every value is 1.
+    pub fn sample(&self) -> Result<String, RenderError> {
+        let (context, one) = (sample::context(), Value::from(1));
+        self.fill(|placeholder| {
+            let value = lookup(&context, &placeholder.path).unwrap_or(&one).clone();
+            placeholder.slot.fit(Some(&value), &placeholder.to_string()).map(|text| text.into_owned().into())
+        })
+    }
+
+    /// The names of the placeholders that have no value in `context`, each once. Null is a value.
+    pub fn missing(&self, context: &Value) -> Vec<String> {
+        let mut missing: Vec<String> = Vec::new();
+        for placeholder in self.placeholders().filter(|it| lookup(context, &it.path).is_none()) {
+            let name = placeholder.to_string();
+            if !missing.contains(&name) {
+                missing.push(name);
             }
         }
-        if self.purpose == Purpose::Topic && out.len() > MAX_TOPIC_BYTES {
-            return Err(RenderError::TooLong(out.len()));
-        }
-        Ok(out)
+        missing
     }
 
     /// The names of its placeholders, dotted.
     pub fn names(&self) -> impl Iterator<Item = String> {
-        self.placeholders().map(|placeholder| placeholder.path.join("."))
+        self.placeholders().map(Placeholder::to_string)
     }
 
     /// Whether it has no placeholder, and so renders the same for every uplink.
@@ -216,13 +185,27 @@ impl Template {
         self.placeholders().all(|placeholder| placeholder.path.first().is_some_and(|root| root == "gateway"))
     }
 
-    /// The text with an `x` for every value, for checks of its shape.
-    pub(crate) fn skeleton(&self) -> String {
-        let shown = |part: &Part| match part {
-            Part::Text(text) => text.clone(),
-            Part::Value(_) => "x".to_owned(),
-        };
-        self.parts.iter().map(shown).collect()
+    fn fill<'v, F>(&self, value_of: F) -> Result<String, RenderError>
+    where
+        F: Fn(&Placeholder) -> Result<std::borrow::Cow<'v, str>, RenderError>,
+    {
+        let mut out = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Value(placeholder) => {
+                    let fitted = value_of(placeholder)?;
+                    if placeholder.slot == Slot::Topic && out.is_empty() && fitted.starts_with('$') {
+                        return Err(RenderError::Dollar(placeholder.to_string()));
+                    }
+                    out.push_str(&fitted);
+                }
+            }
+        }
+        if self.purpose == Purpose::Topic && out.len() > MAX_TOPIC_BYTES {
+            return Err(RenderError::TooLong(out.len()));
+        }
+        Ok(out)
     }
 
     fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
@@ -246,69 +229,12 @@ impl fmt::Display for Placeholder {
     }
 }
 
-impl Placeholder {
-    fn push(&self, out: &mut String, context: &Value) -> Result<(), RenderError> {
-        let fitted = self.fitted(context)?;
-        if self.slot == Slot::Topic && out.is_empty() && fitted.starts_with('$') {
-            return Err(RenderError::Dollar(self.to_string()));
-        }
-        out.push_str(&fitted);
-        Ok(())
-    }
-
-    /// The value, made fit for its place.
-    fn fitted<'a>(&self, context: &'a Value) -> Result<Cow<'a, str>, RenderError> {
-        let value = text_of(lookup(context, &self.path));
-        match self.slot {
-            Slot::UrlPath => match value.as_ref() {
-                "" => Err(RenderError::Missing(self.to_string())),
-                dots if is_dots(dots) => Err(RenderError::Dots(self.to_string())),
-                other => Ok(escape::percent_encode(other).into()),
-            },
-            Slot::UrlQuery => Ok(escape::percent_encode(&value).into()),
-            Slot::Topic => Ok(escape::topic_level(&value).into()),
-            Slot::Header if !escape::is_header_text(&value) => Err(RenderError::Header(self.to_string())),
-            Slot::Header | Slot::Plain => Ok(value),
-        }
-    }
-}
-
-fn shown_name(name: Option<&str>) -> String {
-    name.map_or_else(|| "what this placeholder names".to_owned(), |name| format!("`{}`", printable(name)))
-}
-
-fn did_you_mean(meant: Option<&str>) -> String {
-    meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default()
-}
-
-fn is_dots(segment: &str) -> bool {
-    segment == "." || segment == ".."
-}
-
 fn lookup<'a>(context: &'a Value, path: &[String]) -> Option<&'a Value> {
     path.iter().try_fold(context, |value, name| match value {
         Value::Object(members) => members.get(name),
         Value::Array(items) => items.get(name.parse::<usize>().ok()?),
         _ => None,
     })
-}
-
-fn text_of(value: Option<&Value>) -> Cow<'_, str> {
-    match value {
-        None | Some(Value::Null) => Cow::Borrowed(""),
-        Some(Value::String(text)) => Cow::Borrowed(text),
-        Some(other) => Cow::Owned(other.to_string()),
-    }
-}
-
-fn slot(purpose: Purpose, in_query: bool) -> Slot {
-    match purpose {
-        Purpose::Url if in_query => Slot::UrlQuery,
-        Purpose::Url => Slot::UrlPath,
-        Purpose::Topic => Slot::Topic,
-        Purpose::Header => Slot::Header,
-        Purpose::Plain => Slot::Plain,
-    }
 }
 
 /// Where the authority of a URL ends: before that, nothing may vary.
@@ -346,7 +272,7 @@ fn push_text(
         Purpose::Url => !c.is_ascii_graphic() || c == '#',
         Purpose::Topic => matches!(c, '+' | '#') || c.is_control(),
         Purpose::Header => !matches!(c, ' '..='~'),
-        Purpose::Plain => false,
+        Purpose::Body(_) | Purpose::Plain => false,
     };
     if let Some((at, refused)) = text.char_indices().find(|(_, c)| is_refused(*c)) {
         return Err(TemplateError { offset: offset + at, fault: Fault::Character(refused) });

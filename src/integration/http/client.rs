@@ -21,7 +21,9 @@ use crate::clock::Clock;
 use crate::config::{Http, Integration, IntegrationKind, Problem, SuccessCodes, Tls};
 use crate::delivery::outcome::{Failure, Outcome};
 use crate::integration::dial::{Dial, HttpConnector, Lookup, Peer, http_failure};
+use crate::lorawan::Devices;
 use crate::printable::printable;
+use crate::render::Message;
 use crate::uplink::Uplink;
 
 /// Each connection has one such buffer in and one out, in bytes. An answer's headers must fit into one.
@@ -47,6 +49,8 @@ const USER_AGENT: &str = concat!("packhorse/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone)]
 pub struct HttpClient {
     name: String,
+    gateway: String,
+    devices: Devices,
     agent: Agent,
     /// What an agent is made of.
     limits: ureq::config::Config,
@@ -78,7 +82,7 @@ impl HttpClient {
         }
         let target = Target::try_new(integration, http)?;
         let connector = kept(connector(integration, &target, dial), &mut problems);
-        let requests = kept(RequestMaker::try_new(gateway_name, integration, http, &target), &mut problems);
+        let requests = kept(RequestMaker::try_new(integration, http, &target), &mut problems);
         match (connector, requests) {
             (Some(connector), Some(requests)) if problems.is_empty() => Ok(HttpClient {
                 name: integration.name.value.clone(),
@@ -86,6 +90,8 @@ impl HttpClient {
                 limits: limits(http),
                 connector,
                 requests: Arc::new(requests),
+                gateway: gateway_name.to_owned(),
+                devices: Devices::default(),
                 success: http.success_codes.clone(),
                 timeout: http.timeout,
                 peer: target.peer,
@@ -98,12 +104,16 @@ impl HttpClient {
 
     /// Sends `uplink` and waits for the answer, no longer than `timeout`. `attempt` counts from 1.
     pub fn send(&self, uplink: &Uplink, attempt: u32) -> Outcome {
-        let request = match self.requests.make(uplink, attempt) {
+        let message = self.message(uplink);
+        let request = match self.requests.make(&message, attempt) {
             Ok(request) => request,
             Err(failure) => return Outcome::Failed(failure),
         };
         match self.agent.run(request) {
-            Ok(response) => self.read(response).judge(&self.success, &self.peer.host, &self.name),
+            Ok(response) => {
+                let answer = self.read(response, |foreign| message.hide(foreign));
+                answer.judge(&self.success, &self.peer.host, &self.name)
+            }
             Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.timeout)),
         }
     }
@@ -127,7 +137,7 @@ impl HttpClient {
     pub fn probe(&self) -> Result<(), Failure> {
         let response = self.agent.run(self.requests.probe()?);
         let response = response.map_err(|error| http_failure(&error, &self.peer, self.timeout))?;
-        let answer = self.read(response);
+        let answer = self.read(response, str::to_owned);
         let is_in_the_way =
             matches!(answer.status.as_u16(), 300..=399 | 401 | 403 | 407 | 408 | 425 | 429 | 500..);
         match answer.judge(&self.success, &self.peer.host, &self.name) {
@@ -141,16 +151,20 @@ impl HttpClient {
         &self.shown_url
     }
 
-    fn read(&self, mut response: Response<ureq::Body>) -> Answer {
+    fn message<'a>(&'a self, uplink: &'a Uplink) -> Message<'a> {
+        Message::of(&self.gateway, &self.devices, uplink)
+    }
+
+    fn read(&self, mut response: Response<ureq::Body>, hide: impl Fn(&str) -> String) -> Answer {
         let headers = response.headers();
         let retry_after = retry_after(text(headers, RETRY_AFTER), text(headers, DATE), self.clock.wall_us());
-        let location = self.shown(text(headers, LOCATION).unwrap_or_default());
+        let location = self.shown(&hide(text(headers, LOCATION).unwrap_or_default()));
         let status = response.status();
         let body = drained(response.body_mut().as_reader());
         let body = if self.success.contains(status.as_u16()) {
             String::new()
         } else {
-            self.shown(&String::from_utf8_lossy(&body))
+            self.shown(&hide(&String::from_utf8_lossy(&body)))
         };
         Answer { status, retry_after, location, body }
     }

@@ -15,8 +15,7 @@ use super::target::Target;
 use crate::config::{Http, Integration, Method, Problem, Secret, Spot};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::integration::auth::Credentials;
-use crate::render::{Purpose, RenderError, Renderer, Template, percent_encode};
-use crate::uplink::Uplink;
+use crate::render::{Message, Purpose, RenderError, Renderer, Template, percent_encode};
 
 /// Headers that frame a message (RFC 9112, sections 6 and 9, and what goes with them).
 const FRAMING: [HeaderName; 7] =
@@ -42,14 +41,13 @@ pub(super) struct RequestMaker {
 
 impl RequestMaker {
     pub(super) fn try_new(
-        gateway_name: &str,
         integration: &Integration,
         http: &Http,
         target: &Target,
     ) -> Result<RequestMaker, Vec<Problem>> {
         let mut problems = Vec::new();
         let table = format!("integration.{}", *integration.name);
-        let renderer = kept(Renderer::try_new(gateway_name, integration), &mut problems);
+        let renderer = kept(Renderer::try_new(integration), &mut problems);
         let credentials =
             kept(Credentials::try_new(&format!("{table}.auth"), &integration.auth), &mut problems);
         let taken = credentials.as_ref().and_then(Credentials::header_name);
@@ -68,14 +66,14 @@ impl RequestMaker {
     }
 
     /// The request of attempt number `attempt`. A failure blames the record.
-    pub(super) fn make(&self, uplink: &Uplink, attempt: u32) -> Result<Request<Vec<u8>>, Failure> {
-        let body = self.renderer.body(uplink)?;
+    pub(super) fn make(&self, message: &Message<'_>, attempt: u32) -> Result<Request<Vec<u8>>, Failure> {
+        let body = self.renderer.body(message)?;
         let is_fixed = self.url.is_static() && self.headers.iter().all(|(_, value)| value.is_static());
-        let context = if is_fixed { serde_json::Value::Null } else { self.renderer.context(uplink) };
+        let context = if is_fixed { serde_json::Value::Null } else { message.context() };
 
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(body.content_type));
-        headers.insert("idempotency-key", value(uplink.id.to_string(), "Idempotency-Key")?);
+        headers.insert(CONTENT_TYPE, value(body.content_type.to_string(), "Content-Type")?);
+        headers.insert("idempotency-key", value(message.uplink.id.to_string(), "Idempotency-Key")?);
         headers.insert("x-attempt", HeaderValue::from(attempt));
         for (name, template) in &self.headers {
             let rendered = template.render(&context).map_err(unrenderable)?;
@@ -97,10 +95,8 @@ impl RequestMaker {
     /// Asks what the endpoint offers, with our credentials: at the URL itself, or at the root where the URL depends on the
     /// uplink.
     pub(super) fn probe(&self) -> Result<Request<Vec<u8>>, Failure> {
-        let mut url = match self.url.is_static() {
-            true => self.url.skeleton(),
-            false => origin(&self.url.skeleton()),
-        };
+        let sample = self.url.sample().map_err(unrenderable)?;
+        let mut url = if self.url.is_static() { sample } else { origin(&sample) };
         let mut headers = HeaderMap::new();
         self.credentials.apply(&mut url, &mut headers);
         let request = Request::builder().method(http::Method::OPTIONS).uri(url).body(Vec::new());
@@ -180,8 +176,11 @@ fn headers(
         };
         let template = match Template::parse(value.expose(), Purpose::Header) {
             Err(error) => Err(error.into_problem(&name.place, key.as_str())),
-            Ok(_) if value.expose().len() > MAX_LINE_BYTES => Err(problem("the value is too long")),
-            Ok(template) => Ok(template),
+            Ok(template) => match template.sample() {
+                Err(error) => Err(problem(&error.to_string())),
+                Ok(sample) if sample.len() > MAX_LINE_BYTES => Err(problem("the value is too long")),
+                Ok(_) => Ok(template),
+            },
         };
         match (header, template) {
             (Ok(header), Ok(template)) => headers.push((header, template)),

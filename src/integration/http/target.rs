@@ -36,13 +36,9 @@ impl Target {
         let problem = |message: &str| Problem::error(&http.url.place, key.as_str(), message);
         let url = Template::parse(&http.url, Purpose::Url)
             .map_err(|error| error.into_problem(&http.url.place, key.as_str()))?;
-        if let Some(name) = url.names().find(|name| is_never_known(name)) {
-            let message =
-                format!("{{{{{name}}}}} is known of no data uplink in this version, so none could be sent");
-            return Err(problem(&message).hint("use {{device.dev_addr}}, or no placeholder"));
-        }
-        let sample: Uri = url.skeleton().parse().map_err(|_| {
-            problem("not a URL").hint("for example https://api.example.com/v1/uplinks/{{device.dev_addr}}")
+        let sample = url.sample().map_err(|error| problem(&error.to_string()))?;
+        let sample: Uri = sample.parse().map_err(|_| {
+            problem("not a URL").hint("for example https://api.example.com/v1/uplinks/{{device.dev_eui}}")
         })?;
         let is_secure = match sample.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
@@ -86,12 +82,6 @@ fn server_name(
     })
 }
 
-/// What takes the devices' keys, names or functions, which this version has not.
-fn is_never_known(name: &str) -> bool {
-    let root = name.split('.').next().unwrap_or_default();
-    matches!(root, "decoded" | "payload" | "payload_hex") || (root == "device" && name != "device.dev_addr")
-}
-
 fn shown(url: &str) -> String {
     match url.split_once('?') {
         Some((before, _)) => format!("{before}?…"),
@@ -120,11 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn what_no_uplink_has_is_refused_before_it_makes_dead_letters() {
-        assert!(target("https://h/{{device.dev_addr}}?p={{f_port}}&g={{gateway.eui}}").is_ok());
-        for name in ["device.name", "device.dev_eui", "decoded.level_cm", "payload"] {
-            let message = target(&format!("https://h/{{{{{name}}}}}")).err().unwrap();
-            assert!(message.contains(name) && message.contains("this version"), "{message}");
+    fn every_name_of_an_uplink_may_stand_in_path_and_query() {
+        for name in
+            ["device.name", "device.dev_eui", "decoded.level_cm", "payload_hex", "device.variables.site"]
+        {
+            assert!(target(&format!("https://h/{{{{{name}}}}}/up?x={{{{{name}}}}}")).is_ok(), "{name}");
         }
+        assert!(target("https://h/{{device.nmae}}").err().unwrap().contains("device.name"));
     }
 }

@@ -29,7 +29,8 @@ use crate::config::{self, IntegrationKind, MqttScheme, MqttVersion, Problem};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::delivery::{Lane, Stop};
 use crate::integration::dial::{Dial, Peer, TlsSource};
-use crate::render::{Purpose, Renderer, Template};
+use crate::lorawan::Devices;
+use crate::render::{Message, Purpose, Renderer, Template};
 use crate::uplink::Uplink;
 
 use session::{End, Session};
@@ -59,6 +60,8 @@ struct Announcement {
 #[derive(Debug)]
 pub struct Mqtt {
     name: String,
+    gateway: String,
+    devices: Devices,
     peer: Peer,
     client_id: String,
     credentials: Option<(String, config::Secret)>,
@@ -121,12 +124,8 @@ impl Mqtt {
         }
         let own = OwnText { gateway, problems: &mut problems };
         let (client_id, will, birth) = own.render(mqtt, &key);
-        let topic = Template::parse(&mqtt.topic, Purpose::Topic)
-            .map_err(|error| {
-                problems.push(Problem::error(&mqtt.topic.place, key("topic"), error.to_string()));
-            })
-            .ok();
-        let renderer = Renderer::try_new(gateway, integration).map_err(|more| problems.extend(more)).ok();
+        let topic = topic(&mqtt.topic, &key("topic")).map_err(|problem| problems.push(problem)).ok();
+        let renderer = Renderer::try_new(integration).map_err(|more| problems.extend(more)).ok();
         let tls = if mqtt.scheme.value.is_tls() {
             dial.tls(&key("tls"), &integration.tls).map(Some).map_err(|more| problems.extend(more)).ok()
         } else {
@@ -135,6 +134,8 @@ impl Mqtt {
         match (topic, renderer, tls) {
             (Some(topic), Some(renderer), Some(tls)) if problems.is_empty() => Ok(Mqtt {
                 name: integration.name.value.clone(),
+                gateway: gateway.to_owned(),
+                devices: Devices::default(),
                 peer: Peer { host: mqtt.host.value.clone(), port: mqtt.port },
                 client_id,
                 credentials: credentials(mqtt),
@@ -177,9 +178,13 @@ impl Mqtt {
 
     /// What goes over the wire for an uplink.
     fn publish_of(&self, uplink: &Uplink) -> Result<(String, Vec<u8>), Failure> {
+        self.publish(&Message::of(&self.gateway, &self.devices, uplink))
+    }
+
+    fn publish(&self, message: &Message<'_>) -> Result<(String, Vec<u8>), Failure> {
         let topic = self
             .topic
-            .render(&self.renderer.context(uplink))
+            .render(&message.context())
             .map_err(|error| Failure::record(Layer::Render, format!("topic: {error}")))?;
         if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES || !valid_topic(&topic) {
             let message = format!(
@@ -188,7 +193,7 @@ impl Mqtt {
             );
             return Err(Failure::record(Layer::Render, message));
         }
-        let body = self.renderer.body(uplink)?;
+        let body = self.renderer.body(message)?;
         let size = topic.len() + body.bytes.len() + PUBLISH_OVERHEAD_BYTES;
         if size > MAX_PACKET_BYTES {
             let message =
@@ -197,6 +202,14 @@ impl Mqtt {
         }
         Ok((topic, body.bytes))
     }
+}
+
+/// The topic of uplinks, tried on a sample.
+fn topic(text: &config::Spot<String>, key: &str) -> Result<Template, Problem> {
+    let problem = |message: String| Problem::error(&text.place, key, message);
+    let topic = Template::parse(text, Purpose::Topic).map_err(|error| problem(error.to_string()))?;
+    topic.sample().map_err(|error| problem(error.to_string()))?;
+    Ok(topic)
 }
 
 fn qos(qos: config::QoS) -> QoS {

@@ -184,3 +184,31 @@ fn what_is_sent_without_an_uplink_may_only_name_the_gateway() {
     );
     assert!(!parse("{{gateway.name}}-{{device.name}}").only_gateway());
 }
+
+#[test]
+fn what_has_no_value_is_named_once_and_null_is_a_value() {
+    let template =
+        Template::parse("{{f_port}}{{payload}}{{decoded.x}}{{decoded.x}}", Purpose::Plain).unwrap();
+    assert_eq!(template.missing(&context()), ["payload", "decoded.x"]);
+}
+
+#[test]
+fn check_tries_a_template_on_an_uplink_that_has_everything() {
+    for (text, purpose, sample) in [
+        (
+            "https://h/{{device.dev_eui}}/{{decoded.a}}?n={{device.variables.b}}",
+            Purpose::Url,
+            "https://h/0101010101010101/1?n=1",
+        ),
+        ("{{device.name}}/{{device.labels.3}}", Purpose::Topic, "sample/1"),
+        ("{{payload_hex}} {{f_port}} {{rx.rssi}}", Purpose::Header, "010203 2 -57.0"),
+        ("[{{device.name}},{{normalized}}]", Purpose::Body(BodyKind::Json), "[\"sample\",1]"),
+    ] {
+        assert_eq!(Template::parse(text, purpose).unwrap().sample().unwrap(), sample);
+    }
+    for (name, shape) in names::ROOTS.iter().map(|(name, shape)| (*name, shape)) {
+        let names::Shape::Value = shape else { continue };
+        let template = Template::parse(&format!("{{{{{name}}}}}"), Purpose::Plain).unwrap();
+        assert_eq!(template.missing(&sample::context()), Vec::<String>::new(), "{name}");
+    }
+}

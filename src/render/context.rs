@@ -1,0 +1,91 @@
+//! What templates read: the names of DESIGN section 7 and a few more.
+//!
+//! It is the default body read back, so a number is in a template what it is in the body, to the digit, and there is no
+//! name that one has and the other has not. On top come the bytes in hex, the flags also where they are false, and the
+//! device's variables, which no default body has. What a function made is read apart: a result that can't be read (nested
+//! too deep, a number out of range) is missing, and takes nothing else with it.
+
+use std::cmp::Reverse;
+
+use data_encoding::HEXLOWER;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::escape;
+use super::format::packhorse;
+use super::message::Message;
+
+/// What stands for a secret wherever people look.
+pub(super) const SECRET: &str = "[secret]";
+
+impl Message<'_> {
+    /// What templates read. Holds the device's secret variables (RULES S34): for the wire only.
+    pub fn context(&self) -> Value {
+        self.context_with(|secret| secret.to_owned())
+    }
+
+    /// The same with `[secret]` for each secret: for [`Template::shown`](super::Template::shown).
+    pub fn shown_context(&self) -> Value {
+        self.context_with(|_| SECRET.to_owned())
+    }
+
+    /// Whether a template could put a secret into what it makes of this.
+    pub fn has_secrets(&self) -> bool {
+        self.device.is_some_and(|device| !device.secret_variables.is_empty())
+    }
+
+    /// `text` of an answer without the device's secrets in it, as they are or as a URL, a form or a JSON string has them.
+    pub fn hide(&self, text: &str) -> String {
+        let secrets = self.device.iter().flat_map(|device| device.secret_variables.values());
+        let mut forms: Vec<String> = secrets
+            .map(|secret| secret.expose())
+            .filter(|secret| !secret.is_empty())
+            .flat_map(|secret| {
+                let encoded = [escape::percent_encode(secret), escape::form_encode(secret)];
+                let escaped = [escape::json_string(secret), escape::xml_text(secret)];
+                std::iter::once(secret.to_owned()).chain(encoded).chain(escaped)
+            })
+            .collect();
+        forms.sort_by_key(|form| Reverse(form.len()));
+        forms.iter().fold(text.to_owned(), |text, form| text.replace(form.as_str(), SECRET))
+    }
+
+    fn context_with(&self, secret: impl Fn(&str) -> String) -> Value {
+        let plain = packhorse::without_results(self);
+        // It holds nothing that can't be written or read back; were it otherwise, every value would be missing.
+        let read = serde_json::to_vec(&plain).and_then(|text| serde_json::from_slice(&text));
+        let mut context: Map<String, Value> = read.unwrap_or_default();
+        for (name, flag) in [
+            ("retransmission", self.uplink.flags.retransmission),
+            ("simulated", self.uplink.flags.simulated),
+            ("replay", self.replay),
+        ] {
+            context.insert(name.to_owned(), flag.into());
+        }
+        if let Some(payload) = &self.payload {
+            context.insert("payload_hex".to_owned(), HEXLOWER.encode(payload).into());
+        }
+        if let Some(frame) = self.frame() {
+            context.insert("phy_payload_hex".to_owned(), HEXLOWER.encode(frame).into());
+        }
+        for (name, result) in [("decoded", &self.decoding.data), ("normalized", &self.decoding.normalized)] {
+            if let Some(value) = result.as_deref().and_then(read_result) {
+                context.insert(name.to_owned(), value);
+            }
+        }
+        if let Some(device) = self.device
+            && let Some(Value::Object(members)) = context.get_mut("device")
+        {
+            let plain = device.variables.iter().map(|(name, value)| (name.clone(), value.clone()));
+            let secrets =
+                device.secret_variables.iter().map(|(name, value)| (name.clone(), secret(value.expose())));
+            let variables = plain.chain(secrets).map(|(name, value)| (name, Value::from(value))).collect();
+            members.insert("variables".to_owned(), Value::Object(variables));
+        }
+        Value::Object(context)
+    }
+}
+
+fn read_result(text: &RawValue) -> Option<Value> {
+    serde_json::from_str(text.get()).ok()
+}
