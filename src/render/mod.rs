@@ -21,6 +21,7 @@
 //! Refused when the room is built: formats, body templates and content types that this version does not make.
 
 mod escape;
+pub mod function;
 mod json;
 mod names;
 mod template;
