@@ -23,6 +23,7 @@ mod content;
 mod context;
 mod escape;
 mod format;
+pub mod function;
 mod interpreter;
 mod layout;
 mod message;
