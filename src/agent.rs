@@ -34,6 +34,7 @@ use crate::lorawan::accept::Accept;
 use crate::lorawan::{Devices, Recognizer};
 use crate::metrics::DoorCounters;
 use crate::render::Interpreter;
+use crate::render::function::Functions;
 use crate::source::FromSource;
 use crate::source::semtech_udp::{self, Listener};
 use crate::spool::{Backend, OpenError, ReadError, RouteId, Settings, Spool};
@@ -85,6 +86,7 @@ pub struct Agent {
     rooms: Rooms,
     listeners: Vec<Listener>,
     destinations: Vec<Destination>,
+    functions: Functions,
 }
 
 impl Agent {
@@ -115,21 +117,34 @@ impl Agent {
         let dial = Dial::new(Arc::clone(&clock));
         let devices = Devices::try_new(&config.devices).map_err(|more| problems.extend(more)).ok();
         let flows = Flows::try_new(&config).map_err(|more| problems.extend(more)).ok();
+        let functions = Functions::try_new(&config.functions).map_err(|more| problems.extend(more)).ok();
         let accept = accept_rules(&config).map_err(|more| problems.extend(more)).ok();
-        let (Some(devices), Some(flows), Some(accept)) = (devices.map(Arc::new), flows, accept) else {
+        let (Some(devices), Some(flows), Some(accept), Some(functions)) =
+            (devices.map(Arc::new), flows, accept, functions)
+        else {
             return Err(problems);
         };
-        let interpreter = Interpreter::new(&config.gateway.name, Arc::clone(&devices));
+        let interpreter = Interpreter::new(
+            &config.gateway.name,
+            Arc::clone(&devices),
+            functions.clone(),
+            &config.functions,
+        );
         let destinations = destination::build(&config, &flows, &dial, &interpreter);
         match destinations {
             Ok(destinations) if problems.is_empty() => {
                 let settings = Settings::from_config(&config.spool);
                 let rooms = Rooms { devices, flows, accept };
-                Ok(Agent { config, settings, clock, rooms, listeners, destinations })
+                Ok(Agent { config, settings, clock, rooms, listeners, destinations, functions })
             }
             Ok(_) => Err(problems),
             Err(more) => Err([problems, more].concat()),
         }
+    }
+
+    /// What can be run, but should be known.
+    pub fn warnings(&self) -> &[Problem] {
+        self.functions.warnings()
     }
 
     /// Runs until `stop`. `ready` is called once the sources listen and the spool is open.

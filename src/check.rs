@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::agent::Agent;
 use crate::config::{Config, Durability, Place, Problem};
-use crate::render::function::Functions;
 
 /// A config that the agent can run, with what should be known about it.
 #[derive(Debug)]
@@ -31,13 +30,6 @@ pub fn check(path: &Path) -> Result<Checked, Vec<Problem>> {
     let mut warnings = loaded.warnings;
     let top = Place { file: path.into(), line: 1, column: 1 };
     warnings.extend(advice(&config, &top));
-    let mut broken = match Functions::try_new(&config.functions) {
-        Ok(functions) => {
-            warnings.extend_from_slice(functions.warnings());
-            Vec::new()
-        }
-        Err(problems) => problems,
-    };
     let (gateway, socket, spool) =
         (config.gateway.name.clone(), config.control.socket.value.clone(), config.spool.path.value.clone());
     let agent = if config.sources.is_empty() {
@@ -49,12 +41,14 @@ pub fn check(path: &Path) -> Result<Checked, Vec<Problem>> {
         Agent::try_new(config)
     };
     match agent {
-        Ok(agent) if broken.is_empty() => Ok(Checked { agent, gateway, socket, spool, warnings }),
-        agent => {
-            broken.extend(agent.err().unwrap_or_default());
-            broken.extend(warnings);
-            sort(&mut broken);
-            Err(broken)
+        Ok(agent) => {
+            warnings.extend_from_slice(agent.warnings());
+            Ok(Checked { agent, gateway, socket, spool, warnings })
+        }
+        Err(mut problems) => {
+            problems.extend(warnings);
+            sort(&mut problems);
+            Err(problems)
         }
     }
 }

@@ -51,6 +51,8 @@ impl Standing {
 /// What went over the wire, and what came back, fit to be shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exchange {
+    /// What sent the uplink: a device's name, EUI or address.
+    pub device: String,
     /// `POST https://…`, or a topic.
     pub target: String,
     /// What was sent.
@@ -72,8 +74,6 @@ pub struct Entry {
     pub id: Uuid,
     /// When the last attempt ended, microseconds since 1970.
     pub time_us: i64,
-    /// What sent it: a device's name, EUI or address.
-    pub device: String,
     /// What came in, in hexadecimal or as JSON.
     pub input: String,
     /// How it stands.
@@ -88,11 +88,11 @@ pub struct Entry {
 
 impl Entry {
     fn bytes(&self) -> usize {
-        let Exchange { target, body, answer, notes, .. } = &self.exchange;
+        let Exchange { device, target, body, answer, notes, .. } = &self.exchange;
         let error = self.error.as_ref().map_or(0, |(_, message)| message.len());
         let notes: usize = notes.iter().map(String::len).sum();
         size_of::<Entry>()
-            + self.device.len()
+            + device.len()
             + self.input.len()
             + target.len()
             + body.len()
@@ -102,8 +102,8 @@ impl Entry {
     }
 
     fn fit(mut self) -> Entry {
-        let Exchange { target, body, answer, notes, .. } = &mut self.exchange;
-        for text in [&mut self.device, &mut self.input, target, body, answer].into_iter().chain(notes) {
+        let Exchange { device, target, body, answer, notes, .. } = &mut self.exchange;
+        for text in [device, &mut self.input, target, body, answer].into_iter().chain(notes) {
             *text = printable_up_to(text, MAX_TEXT);
         }
         if let Some((_, message)) = &mut self.error {
@@ -165,7 +165,6 @@ mod tests {
         Entry {
             id: Uuid::from_u128(n),
             time_us: 0,
-            device: "silo-7".into(),
             input: "0102".into(),
             standing: Standing::Retrying,
             attempts,

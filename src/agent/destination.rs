@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, IntegrationKind, Problem};
 use crate::delivery::{Lane, LaneSettings, LaneStatus, LinkUp};
 use crate::flow::{Flows, GROUP_KIND, Plan, Variant};
+use crate::history::History;
 use crate::integration::dial::Dial;
 use crate::integration::{Group, Integration};
 use crate::render::Interpreter;
@@ -28,6 +29,8 @@ pub(super) struct Destination {
     pub(super) client: Integration,
     retry: config::Retry,
     seed: u64,
+    /// Its last attempts.
+    pub(super) history: History,
     /// `None` for a group, which has one variant.
     plan: Option<Plan>,
 }
@@ -53,6 +56,7 @@ pub(super) fn build(
                 client,
                 retry: integration.retry.clone(),
                 seed: seed(&config.gateway.name, &integration.name),
+                history: History::new(config.history.records),
                 plan: Some(plan),
             }),
             Ok(_) => {}
@@ -99,6 +103,7 @@ fn group_of(
         client: Integration::Group(members),
         retry,
         seed: seed(&config.gateway.name, &group.flow),
+        history: History::new(config.history.records),
         plan: None,
     }))
 }
@@ -153,6 +158,7 @@ impl Destination {
             ordering: self.client.ordering(),
             seed: self.seed,
             variant_of,
+            history: self.history.clone(),
         };
         Ok(Lane::new(settings, ledger, Arc::clone(clock), link_up.clone()))
     }

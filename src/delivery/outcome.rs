@@ -11,6 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::SuccessCodes;
+use crate::history::Exchange;
 
 /// The far end's word that it has the uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +137,21 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.layer.as_str(), self.message)
+    }
+}
+
+/// How a lease ends, and what it was like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How.
+    pub outcome: Outcome,
+    /// What went over the wire, for the history; `None` where nothing did.
+    pub exchange: Option<Exchange>,
+}
+
+impl From<Outcome> for Report {
+    fn from(outcome: Outcome) -> Report {
+        Report { outcome, exchange: None }
     }
 }
 

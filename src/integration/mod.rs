@@ -13,6 +13,7 @@ pub mod dial;
 mod group;
 pub mod http;
 pub mod mqtt;
+mod way;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -35,7 +36,7 @@ const RESOLVER_THREADS: usize = 2;
 #[derive(Debug)]
 pub enum Integration {
     /// See [`http`].
-    Http(http::Http),
+    Http(Box<http::Http>),
     /// See [`mqtt`].
     Mqtt(Box<mqtt::Mqtt>),
     /// Several, one at a time; see [`Group`].
@@ -54,11 +55,11 @@ impl Integration {
         variants: &[Variant],
     ) -> Result<Integration, Vec<Problem>> {
         match &integration.kind {
-            IntegrationKind::Http(_) => {
-                http::Http::try_new(interpreter.gateway(), integration, dial).map(Integration::Http)
-            }
+            IntegrationKind::Http(_) => http::Http::try_new(integration, dial, interpreter, variants)
+                .map(Box::new)
+                .map(Integration::Http),
             IntegrationKind::Mqtt(_) => {
-                let mqtt = mqtt::Mqtt::try_new(interpreter.gateway(), integration, dial)?;
+                let mqtt = mqtt::Mqtt::try_new(integration, dial, interpreter, variants)?;
                 Ok(Integration::Mqtt(Box::new(mqtt)))
             }
         }

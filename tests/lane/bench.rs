@@ -9,6 +9,7 @@ use packhorse::clock::ManualClock;
 use packhorse::config::{OnReject, Retry, Strategy, SuccessCodes};
 use packhorse::delivery::outcome::{Failure, Layer, Outcome, Receipt};
 use packhorse::delivery::{Lane, LaneSettings, LaneStatus, Lease, LinkUp, Ordering, State};
+use packhorse::history::History;
 use packhorse::spool::{
     AccountId, AccountView, Backend, Ledger, RouteId, RouteName, Routed, Settings, Spool, View,
 };
@@ -127,6 +128,7 @@ impl Bench {
             ordering,
             seed: 1,
             variant_of: self.variant_of.clone(),
+            history: History::new(100),
         };
         Lane::new(settings, self.ledger(to), self.clock.clone(), self.link_up.clone())
     }

@@ -94,7 +94,7 @@ fn make(
     let clock: std::sync::Arc<dyn Clock> = std::sync::Arc::new(SystemClock::new());
     let integration = &config.integrations[0];
     let client = {
-        let interpreter = Interpreter::new(&config.gateway.name, Default::default());
+        let interpreter = Interpreter::plain(&config.gateway.name);
         Integration::try_new(integration, &Dial::new(clock), &interpreter, &[Variant::default()]).unwrap()
     };
     let (lane, seen) = bench.lane(Ordering::Stream, integration.retry.clone());

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::Agent;
 use ureq::http::header::{DATE, HeaderName, LOCATION, RETRY_AFTER};
@@ -19,11 +19,13 @@ use super::request::RequestMaker;
 use super::target::Target;
 use crate::clock::Clock;
 use crate::config::{Http, Integration, IntegrationKind, Problem, SuccessCodes, Tls};
-use crate::delivery::outcome::{Failure, Outcome};
+use crate::delivery::Lease;
+use crate::delivery::outcome::{Failure, Layer, Outcome, Report};
+use crate::flow::Variant;
+use crate::history::Exchange;
 use crate::integration::dial::{Dial, HttpConnector, Lookup, Peer, http_failure};
-use crate::lorawan::Devices;
 use crate::printable::printable;
-use crate::render::Message;
+use crate::render::{Interpreter, Meaning};
 use crate::uplink::Uplink;
 
 /// Each connection has one such buffer in and one out, in bytes. An answer's headers must fit into one.
@@ -49,8 +51,7 @@ const USER_AGENT: &str = concat!("packhorse/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone)]
 pub struct HttpClient {
     name: String,
-    gateway: String,
-    devices: Devices,
+    interpreter: Interpreter,
     agent: Agent,
     /// What an agent is made of.
     limits: ureq::config::Config,
@@ -63,12 +64,38 @@ pub struct HttpClient {
     clock: Arc<dyn Clock>,
 }
 
+/// What is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending<'a> {
+    /// The uplink.
+    pub uplink: &'a Uplink,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// Which of the integration's variants.
+    pub variant: usize,
+    /// It was sent in another variant before: this one needs a key of its own (RULES S5).
+    pub extra: bool,
+}
+
+impl<'a> Sending<'a> {
+    /// What a lease asks for.
+    pub fn of(lease: &'a Lease) -> Sending<'a> {
+        Sending { uplink: &lease.uplink, attempt: lease.attempt, variant: lease.variant, extra: lease.extra }
+    }
+
+    /// The first attempt of an uplink, in the plain variant.
+    pub fn first(uplink: &'a Uplink) -> Sending<'a> {
+        Sending { uplink, attempt: 1, variant: 0, extra: false }
+    }
+}
+
 impl HttpClient {
     /// Checks everything about `integration` that can be checked without sending, and reads its certificates.
     pub fn try_new(
-        gateway_name: &str,
         integration: &Integration,
         dial: &Dial,
+        interpreter: &Interpreter,
+        variants: &[Variant],
     ) -> Result<HttpClient, Vec<Problem>> {
         let key = |name: &str| format!("integration.{}.{name}", *integration.name);
         let IntegrationKind::Http(http) = &integration.kind else {
@@ -82,7 +109,7 @@ impl HttpClient {
         }
         let target = Target::try_new(integration, http)?;
         let connector = kept(connector(integration, &target, dial), &mut problems);
-        let requests = kept(RequestMaker::try_new(integration, http, &target), &mut problems);
+        let requests = kept(RequestMaker::try_new(integration, http, &target, variants), &mut problems);
         match (connector, requests) {
             (Some(connector), Some(requests)) if problems.is_empty() => Ok(HttpClient {
                 name: integration.name.value.clone(),
@@ -90,8 +117,7 @@ impl HttpClient {
                 limits: limits(http),
                 connector,
                 requests: Arc::new(requests),
-                gateway: gateway_name.to_owned(),
-                devices: Devices::default(),
+                interpreter: interpreter.clone(),
                 success: http.success_codes.clone(),
                 timeout: http.timeout,
                 peer: target.peer,
@@ -102,20 +128,37 @@ impl HttpClient {
         }
     }
 
-    /// Sends `uplink` and waits for the answer, no longer than `timeout`. `attempt` counts from 1.
-    pub fn send(&self, uplink: &Uplink, attempt: u32) -> Outcome {
-        let message = self.message(uplink);
-        let request = match self.requests.make(&message, attempt) {
-            Ok(request) => request,
-            Err(failure) => return Outcome::Failed(failure),
+    /// Sends an uplink and waits for the answer, no longer than `timeout`, the function's time apart.
+    pub fn send(&self, sending: &Sending<'_>) -> Report {
+        let Some(way) = self.requests.way(sending.variant) else {
+            // A lane has as many variants as its integration was built with.
+            let failure = Failure::link(Layer::Render, "this way to send it is not configured any more");
+            return Outcome::Failed(failure).into();
         };
-        match self.agent.run(request) {
+        let message = match way.interpret(&self.interpreter, sending.uplink) {
+            Meaning::Message(message) => message,
+            Meaning::Dropped => return Outcome::Filtered.into(),
+        };
+        let made = match self.requests.make(way, &message, sending) {
+            Ok(made) => made,
+            Err(failure) => {
+                let exchange = Exchange { device: message.shown_device(), ..Exchange::default() };
+                return Report { outcome: Outcome::Failed(failure), exchange: Some(exchange) };
+            }
+        };
+        let mut exchange = made.exchange;
+        let started = Instant::now();
+        let outcome = match self.agent.run(made.request) {
             Ok(response) => {
                 let answer = self.read(response, |foreign| message.hide(foreign));
+                exchange.code = Some(answer.status.as_u16().to_string());
+                exchange.answer.clone_from(&answer.body);
                 answer.judge(&self.success, &self.peer.host, &self.name)
             }
             Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.timeout)),
-        }
+        };
+        exchange.took = started.elapsed();
+        Report { outcome, exchange: Some(exchange) }
     }
 
     /// Ends the requests in flight and refuses new ones, for good; see [`HttpClient::reopened`].
@@ -151,21 +194,13 @@ impl HttpClient {
         &self.shown_url
     }
 
-    fn message<'a>(&'a self, uplink: &'a Uplink) -> Message<'a> {
-        Message::of(&self.gateway, &self.devices, uplink)
-    }
-
     fn read(&self, mut response: Response<ureq::Body>, hide: impl Fn(&str) -> String) -> Answer {
         let headers = response.headers();
         let retry_after = retry_after(text(headers, RETRY_AFTER), text(headers, DATE), self.clock.wall_us());
         let location = self.shown(&hide(text(headers, LOCATION).unwrap_or_default()));
         let status = response.status();
         let body = drained(response.body_mut().as_reader());
-        let body = if self.success.contains(status.as_u16()) {
-            String::new()
-        } else {
-            self.shown(&hide(&String::from_utf8_lossy(&body)))
-        };
+        let body = self.shown(&hide(&String::from_utf8_lossy(&body)));
         Answer { status, retry_after, location, body }
     }
 

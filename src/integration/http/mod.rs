@@ -36,9 +36,11 @@ use std::time::Duration;
 use crate::config::{self, IntegrationKind, Problem};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::delivery::{Lane, Stop};
+use crate::flow::Variant;
 use crate::integration::dial::Dial;
+use crate::render::Interpreter;
 
-pub use client::HttpClient;
+pub use client::{HttpClient, Sending};
 use workers::Workers;
 
 /// How long requests under way may take to finish once the agent is to stop; after that they are broken off, stay in the
@@ -58,15 +60,16 @@ impl Http {
     /// # Errors
     /// What is wrong with its settings.
     pub fn try_new(
-        gateway: &str,
         integration: &config::Integration,
         dial: &Dial,
+        interpreter: &Interpreter,
+        variants: &[Variant],
     ) -> Result<Http, Vec<Problem>> {
         let parallel = match &integration.kind {
             IntegrationKind::Http(http) => usize::from(http.parallel),
             IntegrationKind::Mqtt(_) => 1,
         };
-        Ok(Http { client: HttpClient::try_new(gateway, integration, dial)?, parallel })
+        Ok(Http { client: HttpClient::try_new(integration, dial, interpreter, variants)?, parallel })
     }
 
     /// Drives the lane until `stop`.
@@ -77,7 +80,7 @@ impl Http {
             tokio::select! {
                 biased;
                 () = stop.stopped() => break,
-                (lease, outcome) = workers.done() => lane.settle(lease, outcome),
+                (lease, report) = workers.done() => lane.settle(lease, report),
                 lease = lane.next(), if has_room => {
                     if let Err(lease) = workers.send(lease) {
                         lane.release(lease);
@@ -106,7 +109,7 @@ async fn finish(lane: &mut Lane, workers: &mut Workers) {
     let deadline = tokio::time::Instant::now() + STOP_GRACE;
     while lane.in_flight() > 0 {
         tokio::select! {
-            (lease, outcome) = workers.done() => lane.settle(lease, outcome),
+            (lease, report) = workers.done() => lane.settle(lease, report),
             () = tokio::time::sleep_until(deadline) => break,
         }
     }

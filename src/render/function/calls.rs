@@ -76,6 +76,18 @@ impl Functions {
         if problems.is_empty() { Ok(Functions { handle: Arc::new(handle) }) } else { Err(problems) }
     }
 
+    /// No functions at all.
+    pub fn none() -> Functions {
+        let shared = Shared {
+            state: Mutex::default(),
+            scripts: Vec::new(),
+            options: Options::default(),
+            wake: Condvar::new(),
+            pid: AtomicU32::new(0),
+        };
+        Functions { handle: Arc::new(Handle { shared: Arc::new(shared), warnings: Vec::new() }) }
+    }
+
     /// What could not be found out about the scripts.
     pub fn warnings(&self) -> &[Problem] {
         &self.handle.warnings

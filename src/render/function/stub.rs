@@ -13,6 +13,11 @@ const NONE_HERE: &str = "this build has no functions";
 pub struct Functions {}
 
 impl Functions {
+    /// No functions at all.
+    pub fn none() -> Functions {
+        Functions {}
+    }
+
     /// Succeeds only for no functions at all.
     ///
     /// # Errors

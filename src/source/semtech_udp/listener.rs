@@ -103,13 +103,6 @@ impl Listener {
                     .hint("leave the key out to allow this machine, or name the forwarder's network"),
             );
         }
-        if let Some(first) = config.accept.first() {
-            problems.push(
-                Problem::error(&first.place, key("accept"), "is not available in this version").hint(
-                    "leave the key out: everything that is heard is taken in, and flows choose from it",
-                ),
-            );
-        }
         if let Some(first) = config.forward_to.first() {
             problems.push(
                 Problem::error(&first.place, key("forward_to"), "is not available in this version")
