@@ -2,6 +2,11 @@
 //!
 //! The queue in front of it is bounded and never awaited by a source; the queue behind it is awaited here. So when the
 //! disk is slow the uplinks wait in the front queue, and when that is full the source counts what it drops.
+//!
+//! What network servers and scripts hand over goes its own way, with an answer: [`server`].
+
+pub mod ids;
+pub mod server;
 
 use std::sync::Arc;
 

@@ -36,6 +36,7 @@ pub mod delivery;
 pub mod flow;
 pub mod ingest;
 pub mod integration;
+mod lenient_json;
 pub mod lorawan;
 pub mod metrics;
 pub mod printable;

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(usize)]
 pub enum DropReason {
-    /// The sender's address is not in `allow`.
+    /// The sender's address is not in `allow`, or its token is not the right one.
     NotAllowed,
     /// The datagram is not GWMP version 1 or 2.
     BadDatagram,
-    /// The JSON of a datagram does not parse.
+    /// The JSON of a datagram or of a network server's message does not parse.
     BadJson,
     /// An `rxpk` element lacks its data or holds data that can't be read.
     BadElement,
@@ -28,13 +28,21 @@ pub enum DropReason {
     QueueFull,
     /// No flow wanted it.
     Unrouted,
-    /// Larger than any frame can be.
+    /// Larger than any frame, or any uplink of a network server, can be.
     Oversize,
+    /// A network server's message that names no device.
+    NoDevice,
+    /// A network server's message about something else than an uplink.
+    OtherEvent,
+    /// An uplink that a network server had handed over before (RULES S20).
+    Repeated,
+    /// A message on a topic that is no longer subscribed to.
+    NotSubscribed,
 }
 
 impl DropReason {
     /// All of them, in the order they are reported in.
-    pub const ALL: [DropReason; 10] = [
+    pub const ALL: [DropReason; 14] = [
         DropReason::NotAllowed,
         DropReason::BadDatagram,
         DropReason::BadJson,
@@ -45,6 +53,10 @@ impl DropReason {
         DropReason::QueueFull,
         DropReason::Unrouted,
         DropReason::Oversize,
+        DropReason::NoDevice,
+        DropReason::OtherEvent,
+        DropReason::Repeated,
+        DropReason::NotSubscribed,
     ];
 
     /// As in `status` and metrics.
@@ -60,6 +72,10 @@ impl DropReason {
             DropReason::QueueFull => "queue-full",
             DropReason::Unrouted => "unrouted",
             DropReason::Oversize => "oversize",
+            DropReason::NoDevice => "no-device",
+            DropReason::OtherEvent => "other-event",
+            DropReason::Repeated => "repeated",
+            DropReason::NotSubscribed => "not-subscribed",
         }
     }
 }

@@ -50,7 +50,7 @@ pub fn order_key(uplink: &Uplink) -> OrderKey {
 }
 
 /// A clock before 1970 gives an id of 1970: what makes it unique are its 74 random bits.
-fn new_id(wall_us: i64) -> Uuid {
+pub(crate) fn new_id(wall_us: i64) -> Uuid {
     let us = u64::try_from(wall_us).unwrap_or(0);
     let nanos = u32::try_from(us % 1_000_000).unwrap_or(0).saturating_mul(1_000);
     Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, us / 1_000_000, nanos))
