@@ -23,7 +23,7 @@
 //! ```
 //!
 //! `agent` builds the rooms from a `config` and runs them, `check` builds them without running them, `control` is how the
-//! commands in `cli` ask a running agent. `ingest` carries uplinks from the door to the spool. Arrows go down only:
+//! commands in `cli` ask a running agent. `dial` makes the connections of sources and integrations. `ingest` carries uplinks from the door to the spool. Arrows go down only:
 //! `uplink` and `config` know nobody, the spool knows no integration, a source knows no delivery.
 
 pub mod agent;
@@ -33,6 +33,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod delivery;
+pub mod dial;
 pub mod flow;
 pub mod ingest;
 pub mod integration;

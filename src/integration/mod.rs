@@ -9,7 +9,6 @@
 //! What it refuses: to report anything as delivered that the far end did not acknowledge.
 
 pub mod auth;
-pub mod dial;
 pub mod http;
 pub mod mqtt;
 
@@ -21,7 +20,7 @@ use std::thread::JoinHandle;
 use crate::config::{self, IntegrationKind, Problem};
 use crate::delivery::{Lane, Ordering, Stop};
 
-use dial::Dial;
+use crate::dial::Dial;
 
 /// Threads that a runtime may use for name resolution. A look-up that hangs keeps its thread; the next one finds the
 /// other, and no more pile up.

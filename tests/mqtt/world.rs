@@ -7,8 +7,8 @@ use std::time::Duration;
 use packhorse::clock::{Clock, SystemClock};
 use packhorse::config::Config;
 use packhorse::delivery::{LaneStatus, Ordering, State, Stopper};
+use packhorse::dial::Dial;
 use packhorse::integration::Integration;
-use packhorse::integration::dial::Dial;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

@@ -20,7 +20,7 @@ use super::target::Target;
 use crate::clock::Clock;
 use crate::config::{Http, Integration, IntegrationKind, Problem, SuccessCodes, Tls};
 use crate::delivery::outcome::Outcome;
-use crate::integration::dial::{Dial, HttpConnector, Lookup, Peer, http_failure};
+use crate::dial::{Dial, HttpConnector, Lookup, Peer, http_failure};
 use crate::printable::printable;
 use crate::uplink::Uplink;
 

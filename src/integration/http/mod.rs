@@ -36,7 +36,7 @@ use std::time::Duration;
 use crate::config::{self, IntegrationKind, Problem};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::delivery::{Lane, Stop};
-use crate::integration::dial::Dial;
+use crate::dial::Dial;
 
 pub use client::HttpClient;
 use workers::Workers;

@@ -28,7 +28,7 @@ use rumqttc::mqttbytes::{QoS, valid_topic};
 use crate::config::{self, IntegrationKind, MqttScheme, MqttVersion, Problem};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::delivery::{Lane, Stop};
-use crate::integration::dial::{Dial, Peer, TlsSource};
+use crate::dial::{Dial, Peer, TlsSource};
 use crate::render::{Purpose, Renderer, Template};
 use crate::uplink::Uplink;
 
