@@ -8,7 +8,7 @@ use super::*;
 use crate::clock::{Clock as _, ManualClock, RELEASE_FLOOR_US};
 use crate::config::{ApiKeyIn, Auth, Integration, Method, SuccessCodes};
 use crate::delivery::outcome::{Blame, Failure, Layer, Outcome};
-use crate::integration::dial::Dial;
+use crate::dial::Dial;
 use crate::integration::testing::{
     Authority, Endpoint, Leaf, Reply, http_integration, http_of, secret, spot, write,
 };

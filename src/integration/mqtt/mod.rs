@@ -28,9 +28,9 @@ use rumqttc::mqttbytes::{QoS, valid_topic};
 use crate::config::{self, IntegrationKind, MqttScheme, MqttVersion, Problem};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::delivery::{Lane, Stop};
+use crate::dial::{Dial, Peer, TlsSource};
 use crate::flow::Variant;
 use crate::history::Exchange;
-use crate::integration::dial::{Dial, Peer, TlsSource};
 use crate::integration::way::Way;
 use crate::render::{Interpreter, Meaning, Message, Purpose, Template};
 
