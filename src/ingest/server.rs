@@ -111,6 +111,7 @@ impl Server {
             }
             // A source that no longer waits gets the uplink again, and this id tells it from the first.
             let _ = from.accepted.send(ids);
+            drop(from.room);
         });
         Ok(())
     }

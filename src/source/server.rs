@@ -22,7 +22,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::metrics::DropReason;
@@ -92,6 +92,8 @@ pub struct FromServer {
     /// Gets their ids once they are safe. Dropped without an answer: not accepted. Closed: the source no longer waits, and
     /// what was not taken yet is not to be taken.
     pub accepted: oneshot::Sender<Vec<Uuid>>,
+    /// The source's own limit of what may be in memory counts this until they are safe, also if it no longer waits.
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 /// Where a source hands over.
@@ -122,9 +124,14 @@ impl Intake {
 
     /// Hands uplinks over; the answer comes when they are safe. `None`: nothing more is taken, or more was handed over than
     /// a source may have in hand.
-    pub fn offer(&self, source: &Arc<str>, uplinks: Vec<Told>) -> Option<oneshot::Receiver<Vec<Uuid>>> {
+    pub fn offer(
+        &self,
+        source: &Arc<str>,
+        uplinks: Vec<Told>,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Option<oneshot::Receiver<Vec<Uuid>>> {
         let (accepted, answer) = oneshot::channel();
-        self.queue.try_send(FromServer { source: Arc::clone(source), uplinks, accepted }).ok()?;
+        self.queue.try_send(FromServer { source: Arc::clone(source), uplinks, accepted, room }).ok()?;
         Some(answer)
     }
 }

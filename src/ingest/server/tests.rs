@@ -66,7 +66,7 @@ impl Stage {
 
 impl Running {
     fn offer(&self, uplinks: Vec<Told>) -> oneshot::Receiver<Vec<Uuid>> {
-        self.intake.offer(&Arc::from("lns"), uplinks).unwrap()
+        self.intake.offer(&Arc::from("lns"), uplinks, None).unwrap()
     }
 
     fn stored(&self) -> Vec<(u64, Uplink)> {
@@ -182,8 +182,8 @@ async fn a_closed_spool_answers_nothing() {
     let stage = Stage::new();
     let Running { spool, intake, task, .. } = stage.start(true).await;
     tokio::task::spawn_blocking(|| spool.close()).await.unwrap();
-    let answer = intake.offer(&Arc::from("lns"), vec![stage.told(None)]).unwrap();
+    let answer = intake.offer(&Arc::from("lns"), vec![stage.told(None)], None).unwrap();
     assert!(answer.await.is_err());
     task.await.unwrap();
-    assert!(intake.offer(&Arc::from("lns"), vec![stage.told(None)]).is_none());
+    assert!(intake.offer(&Arc::from("lns"), vec![stage.told(None)], None).is_none());
 }

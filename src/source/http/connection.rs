@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::metrics::DropReason;
@@ -32,6 +33,9 @@ const ACCEPT_TIME: Duration = Duration::from_secs(10);
 /// How long, and how much, is still read of a body that was refused, so that the client reads the answer instead of a
 /// reset.
 const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// Said when the spool, or the disk under it, is behind.
+const BEHIND: &str = "uplinks come in faster than they are stored; `packhorse status` says why";
 
 /// When a client should try again.
 const RETRY_AFTER_S: u32 = 5;
@@ -117,12 +121,15 @@ impl Connection<'_> {
     /// Everything between the head and the answer. An error ends the connection, because its body was not read.
     async fn judge(&mut self, head: Head) -> Result<Answer, End> {
         let length = self.admit(&head)?;
-        let _room = self.door.room_for(length).await;
+        let room = match timeout(ACCEPT_TIME, self.door.room_for(length)).await {
+            Ok(room) => room,
+            Err(_) => return Err(Answer::try_again("429 Too Many Requests", BEHIND).into()),
+        };
         if head.expects_continue {
             self.wire.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(|_| End::Closed)?;
         }
         let body = self.wire.body(length).await?;
-        Ok(self.take(&body, head.idempotency_key.as_deref()).await)
+        Ok(self.take(&body, head.idempotency_key.as_deref(), room).await)
     }
 
     /// What can be refused without the body; else its length.
@@ -159,7 +166,7 @@ impl Connection<'_> {
         Ok(length)
     }
 
-    async fn take(&self, body: &[u8], key: Option<&str>) -> Answer {
+    async fn take(&self, body: &[u8], key: Option<&str>, room: Option<OwnedSemaphorePermit>) -> Answer {
         let door = self.door;
         let Body { uplinks, other_events } = match uplinks::read(body, key, door.clock.now()) {
             Ok(body) => body,
@@ -174,8 +181,8 @@ impl Connection<'_> {
         if uplinks.is_empty() {
             return accepted(&[]);
         }
-        let Some(answer) = door.intake.offer(&door.name, uplinks) else {
-            return Answer::try_again("429 Too Many Requests", "uplinks come in faster than they are stored");
+        let Some(answer) = door.intake.offer(&door.name, uplinks, room) else {
+            return Answer::try_again("429 Too Many Requests", BEHIND);
         };
         match timeout(ACCEPT_TIME, answer).await {
             Ok(Ok(ids)) => accepted(&ids),

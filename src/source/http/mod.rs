@@ -32,8 +32,8 @@
 //!
 //! # Invariants
 //!
-//! - Bounded (RULES S32): 64 connections, heads of 8 KiB, bodies of 1 MiB of which four at most are read at a time beside
-//!   those of one uplink's length, 1,000 uplinks a body, time for each step.
+//! - Bounded (RULES S32): 64 connections, heads of 8 KiB, bodies of 1 MiB, 1,000 uplinks a body, time for each step. Of
+//!   bodies longer than one uplink may be four are in memory at most, until their uplinks are safe.
 //! - The token is compared in a time that does not depend on it, before the body is read, and never logged.
 //! - A stop takes no further request, and answers those that are under way.
 
@@ -47,7 +47,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
@@ -159,7 +159,7 @@ impl Http {
             intake,
             counters,
             clock,
-            long_bodies: Semaphore::new(LONG_BODIES),
+            long_bodies: Arc::new(Semaphore::new(LONG_BODIES)),
             dropped: Mutex::default(),
         });
         Running::start(Arc::clone(&name), "http-source", Some(local), |stop| serve(socket, door, stop))
@@ -174,7 +174,7 @@ struct Door {
     intake: Intake,
     counters: Arc<DoorCounters>,
     clock: Arc<dyn Clock>,
-    long_bodies: Semaphore,
+    long_bodies: Arc<Semaphore>,
     dropped: Mutex<Dropped>,
 }
 
@@ -189,8 +189,8 @@ impl Door {
     }
 
     /// A place among the bodies that are in memory, for one of this length.
-    async fn room_for(&self, bytes: usize) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        if bytes <= MAX_BYTES { None } else { self.long_bodies.acquire().await.ok() }
+    async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if bytes <= MAX_BYTES { None } else { Arc::clone(&self.long_bodies).acquire_owned().await.ok() }
     }
 }
 

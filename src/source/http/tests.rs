@@ -230,6 +230,28 @@ fn a_body_that_breaks_off_is_no_uplink() {
     assert!(stage.queue.try_recv().is_err());
 }
 
+/// Four long bodies may be in memory, and one counts until its uplinks are safe; a fifth waits, a short one does not.
+#[test]
+fn long_bodies_take_turns() {
+    let mut stage = Stage::new(None);
+    let long = format!("[{}]", vec![uplink(1); 1_000].join(",")) + &" ".repeat(MAX_BYTES);
+    let mut clients: Vec<Client> = (0..LONG_BODIES + 1).map(|_| stage.connect()).collect();
+    let mut taken = Vec::new();
+    let (last, first) = clients.split_last_mut().unwrap();
+    for client in first {
+        client.send(POST, &long);
+        taken.push(stage.queue.blocking_recv().unwrap());
+    }
+    last.send(POST, &long);
+    let mut short = stage.connect();
+    short.send(POST, &uplink(1));
+    let from = stage.queue.blocking_recv().unwrap();
+    assert_eq!(from.uplinks.len(), 1, "the short one");
+    drop(from);
+    drop(taken.remove(0));
+    assert_eq!(stage.queue.blocking_recv().unwrap().uplinks.len(), 1_000);
+}
+
 #[test]
 fn who_waits_for_a_word_gets_it() {
     let mut stage = Stage::new(None);
@@ -281,8 +303,8 @@ fn what_can_not_be_stored_is_not_accepted() {
     let (send, _queue) = mpsc::channel::<FromServer>(1);
     let full = Intake::new(send, watch::channel(true).1);
     let name = Arc::from("hook");
-    let first = full.offer(&name, Vec::new());
-    assert!(first.is_some() && full.offer(&name, Vec::new()).is_none());
+    let first = full.offer(&name, Vec::new(), None);
+    assert!(first.is_some() && full.offer(&name, Vec::new(), None).is_none());
     stage.queue.close();
     assert_eq!(stage.ask(POST, &uplink(1)).0, 429);
 }

@@ -184,7 +184,7 @@ impl<'a> Session<'a> {
         }
         let answer = match self.client.read(&message) {
             None => None,
-            Some(told) => match self.client.intake.offer(&self.client.mqtt.name, vec![told]) {
+            Some(told) => match self.client.intake.offer(&self.client.mqtt.name, vec![told], None) {
                 Some(answer) => Some(answer),
                 None => return Some(End::Failed("the spool takes nothing more".to_owned())),
             },
