@@ -104,7 +104,9 @@ impl HttpClient {
             Err(failure) => return Outcome::Failed(failure),
         };
         match self.agent.run(request) {
-            Ok(response) => self.read(response, &message).judge(&self.success, &self.peer.host, &self.name),
+            Ok(response) => {
+                self.read(response, Some(&message)).judge(&self.success, &self.peer.host, &self.name)
+            }
             Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.timeout)),
         }
     }
@@ -123,7 +125,8 @@ impl HttpClient {
         Message::of(&self.gateway, &self.devices, uplink)
     }
 
-    fn read(&self, mut response: Response<ureq::Body>, message: &Message<'_>) -> Answer {
+    /// `message` is what was sent, if anything was.
+    fn read(&self, mut response: Response<ureq::Body>, message: Option<&Message<'_>>) -> Answer {
         let headers = response.headers();
         let retry_after = retry_after(text(headers, RETRY_AFTER), text(headers, DATE), self.clock.wall_us());
         let location = self.shown(text(headers, LOCATION).unwrap_or_default(), message);
@@ -138,8 +141,9 @@ impl HttpClient {
     }
 
     /// Foreign text, fit for people: none of our secrets, nothing that a terminal obeys.
-    fn shown(&self, foreign: &str, message: &Message<'_>) -> String {
-        printable(&message.hide(&self.requests.hide(foreign)))
+    fn shown(&self, foreign: &str, message: Option<&Message<'_>>) -> String {
+        let hidden = self.requests.hide(foreign);
+        printable(&message.map_or_else(|| hidden.clone(), |message| message.hide(&hidden)))
     }
 }
 

@@ -258,3 +258,6 @@ impl OwnText<'_> {
         (client_id, will, birth)
     }
 }
+
+#[cfg(test)]
+mod tests;
