@@ -71,3 +71,22 @@ fn every_template_that_can_be_sent_passes() {
         assert_eq!(problems(&text), Vec::new(), "{text}");
     }
 }
+
+/// What the documentation shows works as it stands.
+#[test]
+fn the_examples_of_the_documentation_pass() {
+    for (name, page) in
+        [("formats.md", include_str!("../config/formats.md")), ("README.md", include_str!("../README.md"))]
+    {
+        let examples: Vec<&str> = page
+            .split("```toml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```\n").next())
+            .filter(|example| !example.contains("file = "))
+            .collect();
+        assert!(!examples.is_empty(), "{name}");
+        for example in examples {
+            assert_eq!(problems(example), Vec::new(), "{name}:\n{example}");
+        }
+    }
+}

@@ -230,7 +230,8 @@ fn body_problem(error: TemplateError, body: &Spot<String>, key: &str, has_type: 
 
 /// Both count from 1, columns in characters.
 fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
+    // A fault may lie within a character.
+    let before = (0..=offset.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     (line, column)
