@@ -157,13 +157,8 @@ pub(crate) fn uplink(n: u128, device: u8, len: usize) -> Uplink {
     Uplink {
         id: uuid::Uuid::from_u128(n),
         source: Arc::from("test"),
-        kind: Kind::App,
-        // JSON that says which record it is, padded with blanks.
-        content: {
-            let mut json = format!("{{\"id\":\"{n}\"}}").into_bytes();
-            json.resize(len.max(json.len()), b' ');
-            json
-        },
+        kind: Kind::Other,
+        content: vec![0; len],
         dev_eui: Some(Eui64([device; 8])),
         f_cnt: None,
         rx: Rx::default(),

@@ -116,5 +116,5 @@ fn publish(kind: u8, body: &[u8]) -> Packet {
         _ => (u16::from_be_bytes([body[topic_end], body[topic_end + 1]]), &body[topic_end + 2..]),
     };
     let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
-    Packet::Publish { qos, packet_id, record: json["id"].as_str().unwrap().parse().unwrap() }
+    Packet::Publish { qos, packet_id, record: crate::world::number(json["id"].as_str().unwrap()) }
 }
