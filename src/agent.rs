@@ -13,6 +13,9 @@
 //! In the direction of the flow, so that nothing is left between two rooms: sources stop listening, the queue runs empty
 //! into the spool, the integrations finish what is under way and say goodbye, the spool commits everything and closes.
 
+mod destination;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,15 +26,19 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Problem, SourceKind};
 use crate::control::server::{BindError, Server};
 use crate::control::status::{Delivering, IntegrationStatus, StatusSource};
-use crate::delivery::{Lane, LaneSettings, LaneStatus, LinkUp, Stop, Stopper, link};
-use crate::flow::{Flows, Router};
-use crate::ingest;
-use crate::integration::Integration;
+use crate::delivery::{LaneStatus, LinkUp, Stop, Stopper, link};
+use crate::flow::{Flows, GROUP_KIND, Router};
+use crate::ingest::{self, Intake};
 use crate::integration::dial::Dial;
+use crate::lorawan::accept::Accept;
+use crate::lorawan::{Devices, Recognizer};
 use crate::metrics::DoorCounters;
+use crate::render::Interpreter;
+use crate::render::function::Functions;
 use crate::source::FromSource;
 use crate::source::semtech_udp::{self, Listener};
-use crate::spool::{Backend, OpenError, RouteId, Settings, Spool};
+use crate::spool::{Backend, OpenError, ReadError, RouteId, Settings, Spool};
+use destination::Destination;
 
 /// Waits between attempts to open a spool that can't be opened.
 const OPEN_AGAIN_FIRST: Duration = Duration::from_secs(1);
@@ -46,6 +53,9 @@ pub enum StartError {
     /// The control socket can't be made.
     #[error(transparent)]
     Control(#[from] BindError),
+    /// The spool was opened and can't be read.
+    #[error(transparent)]
+    Spool(#[from] ReadError),
     /// No thread, no timer.
     #[error("the system refused a thread or timer: {0}")]
     System(#[from] std::io::Error),
@@ -58,11 +68,13 @@ pub struct Ready {
     pub sources: Vec<std::net::SocketAddr>,
 }
 
-/// One enabled integration, ready to run.
+/// What an uplink passes between the door and the spool.
 #[derive(Debug)]
-struct Destination {
-    client: Integration,
-    settings: LaneSettings,
+struct Rooms {
+    devices: Arc<Devices>,
+    flows: Flows,
+    /// Each source's rules.
+    accept: HashMap<Arc<str>, Accept>,
 }
 
 /// The rooms, built but not started.
@@ -71,10 +83,10 @@ pub struct Agent {
     config: Config,
     settings: Settings,
     clock: Arc<dyn Clock>,
-    flows: Flows,
+    rooms: Rooms,
     listeners: Vec<Listener>,
-    /// One entry an enabled integration, in the order of the routes.
     destinations: Vec<Destination>,
+    functions: Functions,
 }
 
 impl Agent {
@@ -103,29 +115,36 @@ impl Agent {
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let dial = Dial::new(Arc::clone(&clock));
-        let mut destinations = Vec::new();
-        for integration in &config.integrations {
-            match Integration::try_new(&config.gateway.name, integration, &dial) {
-                Ok(client) if integration.enabled => {
-                    let name: Arc<str> = Arc::from(integration.name.value.as_str());
-                    let seed = seed(&config.gateway.name, &name);
-                    let ordering = client.ordering();
-                    let retry = integration.retry.clone();
-                    destinations
-                        .push(Destination { client, settings: LaneSettings { name, retry, ordering, seed } });
-                }
-                Ok(_) => {}
-                Err(more) => problems.extend(more),
-            }
-        }
+        let devices = Devices::try_new(&config.devices).map_err(|more| problems.extend(more)).ok();
         let flows = Flows::try_new(&config).map_err(|more| problems.extend(more)).ok();
-        match flows {
-            Some(flows) if problems.is_empty() => {
+        let functions = Functions::try_new(&config.functions).map_err(|more| problems.extend(more)).ok();
+        let accept = accept_rules(&config).map_err(|more| problems.extend(more)).ok();
+        let (Some(devices), Some(flows), Some(accept), Some(functions)) =
+            (devices.map(Arc::new), flows, accept, functions)
+        else {
+            return Err(problems);
+        };
+        let interpreter = Interpreter::new(
+            &config.gateway.name,
+            Arc::clone(&devices),
+            functions.clone(),
+            &config.functions,
+        );
+        let destinations = destination::build(&config, &flows, &dial, &interpreter);
+        match destinations {
+            Ok(destinations) if problems.is_empty() => {
                 let settings = Settings::from_config(&config.spool);
-                Ok(Agent { config, settings, clock, flows, listeners, destinations })
+                let rooms = Rooms { devices, flows, accept };
+                Ok(Agent { config, settings, clock, rooms, listeners, destinations, functions })
             }
-            _ => Err(problems),
+            Ok(_) => Err(problems),
+            Err(more) => Err([problems, more].concat()),
         }
+    }
+
+    /// What can be run, but should be known.
+    pub fn warnings(&self) -> &[Problem] {
+        self.functions.warnings()
     }
 
     /// Runs until `stop`. `ready` is called once the sources listen and the spool is open.
@@ -159,9 +178,14 @@ impl Agent {
             () = stop.stopped() => None,
         };
         if let Some(spool) = opened {
-            let rooms =
-                Delivery { config: &self.config, clock: &clock, counters: &counters, status: &status };
-            let running = rooms.start(&spool, &self.flows, self.destinations, queue).await?;
+            let delivery = Delivery {
+                config: &self.config,
+                rooms: &self.rooms,
+                clock: &clock,
+                counters: &counters,
+                status: &status,
+            };
+            let running = delivery.start(&spool, self.destinations, queue).await?;
             log::info!("running as {}; spool {}", self.config.gateway.name, self.settings.path.display());
             ready(Ready { sources });
             stop.stopped().await;
@@ -179,11 +203,16 @@ impl Agent {
     }
 }
 
-fn seed(gateway: &str, integration: &str) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    (gateway, integration).hash(&mut hasher);
-    hasher.finish()
+fn accept_rules(config: &Config) -> Result<HashMap<Arc<str>, Accept>, Vec<Problem>> {
+    let (mut rules, mut problems) = (HashMap::new(), Vec::new());
+    for source in &config.sources {
+        let SourceKind::SemtechUdp(udp) = &source.kind else { continue };
+        match Accept::try_new(&udp.accept, &format!("source.{}.accept", source.name.value)) {
+            Ok(accept) => _ = rules.insert(Arc::from(source.name.value.as_str()), accept),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if problems.is_empty() { Ok(rules) } else { Err(problems) }
 }
 
 fn start_listeners(
@@ -247,10 +276,14 @@ async fn open_spool(settings: &Settings, clock: &Arc<dyn Clock>, status: &Status
 /// What the rooms behind the spool are started with.
 struct Delivery<'a> {
     config: &'a Config,
+    rooms: &'a Rooms,
     clock: &'a Arc<dyn Clock>,
     counters: &'a Arc<DoorCounters>,
     status: &'a Arc<StatusSource>,
 }
+
+/// Kind and name of a lane, and where its status can be seen.
+type SeenLane = (&'static str, Arc<str>, watch::Receiver<LaneStatus>);
 
 /// The rooms behind the spool, running.
 struct Running {
@@ -264,7 +297,6 @@ impl Delivery<'_> {
     async fn start(
         &self,
         spool: &Spool,
-        flows: &Flows,
         destinations: Vec<Destination>,
         queue: mpsc::Receiver<FromSource>,
     ) -> Result<Running, StartError> {
@@ -272,18 +304,17 @@ impl Delivery<'_> {
             self.counters.add_note(&note.value);
         }
         // The spool was opened a moment ago and lives as long as this scope: it is not closed.
-        let routes = spool.routes(flows.route_names().to_vec()).await.unwrap_or_default();
+        let routes = spool.routes(self.rooms.flows.route_names().to_vec()).await.unwrap_or_default();
         let link_up = LinkUp::new();
         let (stopper, stop) = Stopper::new();
         let mut integrations = Vec::new();
         let mut lanes = Vec::new();
-        for (destination, (route, account)) in destinations.into_iter().zip(&routes) {
-            let ledger = spool.ledger(*account, vec![*route]);
-            let name = Arc::clone(&destination.settings.name);
-            let (lane, seen) =
-                Lane::new(destination.settings, ledger, Arc::clone(self.clock), link_up.clone());
+        for destination in destinations {
+            // Without an account nothing was ever routed there, and nothing will be under this config.
+            let Some(account) = destination.account(spool) else { continue };
+            let (lane, seen) = destination.lane(account, spool, self.clock, &link_up)?;
+            lanes.push((destination.kind, Arc::clone(&destination.name), seen));
             integrations.push(destination.client.start(lane, stop.clone())?);
-            lanes.push((name, seen));
         }
         // Whoever asks for the status twice gets the same answer; it is set once.
         let _ = self
@@ -291,8 +322,17 @@ impl Delivery<'_> {
             .delivering
             .set(Delivering { view: spool.view(), integrations: self.show_integrations(&lanes) });
         let ids: Vec<RouteId> = routes.iter().map(|(route, _)| *route).collect();
-        let router = Router::new(ids);
-        let ingest = tokio::spawn(ingest::run(queue, router, spool.appender(), Arc::clone(self.counters)));
+        let intake = Intake {
+            recognizer: Recognizer::new(
+                Arc::clone(&self.rooms.devices),
+                spool.notes(),
+                self.rooms.accept.clone(),
+            ),
+            router: Router::new(&self.rooms.flows, ids),
+            spool: spool.appender(),
+            counters: Arc::clone(self.counters),
+        };
+        let ingest = tokio::spawn(intake.run(queue));
         let kernel = tokio::spawn(async move {
             if let Err(error) = link::watch_kernel(link_up).await {
                 log::info!(
@@ -303,18 +343,27 @@ impl Delivery<'_> {
         Ok(Running { ingest, kernel, integrations, stopper })
     }
 
-    fn show_integrations(&self, lanes: &[(Arc<str>, watch::Receiver<LaneStatus>)]) -> Vec<IntegrationStatus> {
-        let show = |integration: &crate::config::Integration| {
-            let running = lanes.iter().find(|(name, _)| **name == *integration.name.value);
-            let inactive = || watch::channel(LaneStatus::inactive(self.clock.wall_us())).1;
-            IntegrationStatus {
-                name: integration.name.value.clone(),
-                kind: integration.type_name(),
-                enabled: integration.enabled,
-                lane: running.map_or_else(inactive, |(_, seen)| seen.clone()),
-            }
+    /// The integrations of the config, then the failover groups.
+    fn show_integrations(&self, lanes: &[SeenLane]) -> Vec<IntegrationStatus> {
+        let seen = |kind: &str, name: &str| {
+            let found = lanes.iter().find(|lane| lane.0 == kind && *lane.1 == *name);
+            found.map(|(_, _, seen)| seen.clone())
         };
-        self.config.integrations.iter().map(show).collect()
+        let silent = |status: LaneStatus| watch::channel(status).1;
+        let now_us = self.clock.wall_us();
+        let integrations = self.config.integrations.iter().map(|integration| {
+            let (kind, name) = (integration.type_name(), integration.name.value.clone());
+            let lane = seen(kind, &name).unwrap_or_else(|| match integration.enabled {
+                true => silent(LaneStatus::starting(now_us)),
+                false => silent(LaneStatus::inactive(now_us)),
+            });
+            IntegrationStatus { name, kind, enabled: integration.enabled, lane }
+        });
+        let groups = self.rooms.flows.groups().iter().filter_map(|group| {
+            let lane = seen(GROUP_KIND, &group.flow)?;
+            Some(IntegrationStatus { name: group.flow.clone(), kind: GROUP_KIND, enabled: true, lane })
+        });
+        integrations.chain(groups).collect()
     }
 }
 

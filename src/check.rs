@@ -41,7 +41,10 @@ pub fn check(path: &Path) -> Result<Checked, Vec<Problem>> {
         Agent::try_new(config)
     };
     match agent {
-        Ok(agent) => Ok(Checked { agent, gateway, socket, spool, warnings }),
+        Ok(agent) => {
+            warnings.extend_from_slice(agent.warnings());
+            Ok(Checked { agent, gateway, socket, spool, warnings })
+        }
         Err(mut problems) => {
             problems.extend(warnings);
             sort(&mut problems);

@@ -2,16 +2,21 @@
 //!
 //! The queue in front of it is bounded and never awaited by a source; the queue behind it is awaited here. So when the
 //! disk is slow the uplinks wait in the front queue, and when that is full the source counts what it drops.
+//!
+//! What waits together is taken together. Within such a batch the copies of a transmission are folded to the best of them
+//! (RULES S19); a copy that comes later finds its first gone to the spool, and is dropped.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use crate::flow::Router;
-use crate::lorawan;
+use crate::lorawan::copies::quality;
+use crate::lorawan::{Recognized, Recognizer};
 use crate::metrics::{DoorCounters, DropReason};
 use crate::source::FromSource;
 use crate::spool::{Appender, Note, Routed};
+use crate::uplink::Rx;
 
 /// Uplinks a source may have handed over that were not taken yet (RULES S32).
 pub const HAND_OVER_QUEUE: usize = 4_096;
@@ -22,33 +27,71 @@ const BATCH: usize = 64;
 /// Name of the note that carries the door counters across restarts (RULES S24).
 pub const DOOR_NOTE: &str = "door";
 
-/// Runs until every source has gone and the queue is empty, or the spool is closed.
-pub async fn run(
-    mut queue: mpsc::Receiver<FromSource>,
-    router: Router,
-    spool: Appender,
-    counters: Arc<DoorCounters>,
-) {
-    let mut taken = Vec::with_capacity(BATCH);
-    while queue.recv_many(&mut taken, BATCH).await > 0 {
-        let mut batch = Vec::with_capacity(taken.len());
-        for from in taken.drain(..) {
-            let uplink = lorawan::identify(from.source, from.heard);
-            let routes = router.routes(&uplink).to_vec();
-            if routes.is_empty() {
-                counters.dropped(DropReason::Unrouted, 1);
-            } else {
-                batch.push(Routed { uplink, routes });
-            }
-        }
-        if spool.append(batch, vec![door_note(&counters)]).await.is_err() {
-            return;
-        }
-    }
-    // What was counted since the last uplink. A spool that is closed keeps what it has.
-    let _ = spool.append(Vec::new(), vec![door_note(&counters)]).await;
+/// The rooms between the door and the spool.
+#[derive(Debug)]
+pub struct Intake {
+    /// Whose a frame is.
+    pub recognizer: Recognizer,
+    /// Where it goes.
+    pub router: Router,
+    /// Where it waits.
+    pub spool: Appender,
+    /// What is counted.
+    pub counters: Arc<DoorCounters>,
 }
 
-fn door_note(counters: &DoorCounters) -> Note {
-    Note { key: DOOR_NOTE.to_owned(), value: counters.to_note() }
+impl Intake {
+    /// Runs until every source has gone and the queue is empty, or the spool is closed.
+    pub async fn run(mut self, mut queue: mpsc::Receiver<FromSource>) {
+        let mut taken = Vec::with_capacity(BATCH);
+        while queue.recv_many(&mut taken, BATCH).await > 0 {
+            let batch = self.batch_of(taken.drain(..));
+            let notes = self.notes();
+            if self.spool.append(batch, notes).await.is_err() {
+                return;
+            }
+        }
+        // What was counted since the last uplink. A spool that is closed keeps what it has.
+        let notes = self.notes();
+        let _ = self.spool.append(Vec::new(), notes).await;
+    }
+
+    fn batch_of(&mut self, taken: impl Iterator<Item = FromSource>) -> Vec<Routed> {
+        let mut batch: Vec<(u64, Routed)> = Vec::with_capacity(taken.size_hint().0);
+        for from in taken {
+            let dropped = match self.recognizer.recognize(from.source, from.heard) {
+                Recognized::Uplink { uplink, device, f_port, number } => {
+                    let routes = self.router.routes(uplink.kind, device, f_port);
+                    if routes.is_empty() {
+                        DropReason::Unrouted
+                    } else {
+                        batch.push((number, Routed { uplink, routes }));
+                        continue;
+                    }
+                }
+                Recognized::Copy { number, rx } => {
+                    fold(&mut batch, number, rx);
+                    DropReason::Duplicate
+                }
+                Recognized::Dropped(reason) => reason,
+            };
+            self.counters.dropped(dropped, 1);
+        }
+        batch.into_iter().map(|(_, routed)| routed).collect()
+    }
+
+    fn notes(&mut self) -> Vec<Note> {
+        let mut notes = self.recognizer.take_notes();
+        notes.push(Note { key: DOOR_NOTE.to_owned(), value: self.counters.to_note() });
+        notes
+    }
+}
+
+/// Puts the copy's metadata in the place of those of its first, if that is still here and was heard less well.
+fn fold(batch: &mut [(u64, Routed)], number: u64, rx: Rx) {
+    if let Some((_, first)) = batch.iter_mut().rev().find(|(n, _)| *n == number)
+        && quality(&rx) > quality(&first.uplink.rx)
+    {
+        first.uplink.rx = rx;
+    }
 }

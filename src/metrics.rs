@@ -30,11 +30,21 @@ pub enum DropReason {
     Unrouted,
     /// Larger than any frame can be.
     Oversize,
+    /// A copy of a transmission that was heard better, or first (RULES S19).
+    Duplicate,
+    /// No rule of `accept` takes it in.
+    NotAccepted,
+    /// A configured device has its address and did not send it.
+    MicFailed,
+    /// The device had sent a later one before (RULES S21).
+    Replayed,
+    /// More frames of configured addresses than MICs are computed for (RULES S21).
+    MicLimited,
 }
 
 impl DropReason {
     /// All of them, in the order they are reported in.
-    pub const ALL: [DropReason; 10] = [
+    pub const ALL: [DropReason; 15] = [
         DropReason::NotAllowed,
         DropReason::BadDatagram,
         DropReason::BadJson,
@@ -45,6 +55,11 @@ impl DropReason {
         DropReason::QueueFull,
         DropReason::Unrouted,
         DropReason::Oversize,
+        DropReason::Duplicate,
+        DropReason::NotAccepted,
+        DropReason::MicFailed,
+        DropReason::Replayed,
+        DropReason::MicLimited,
     ];
 
     /// As in `status` and metrics.
@@ -60,6 +75,11 @@ impl DropReason {
             DropReason::QueueFull => "queue-full",
             DropReason::Unrouted => "unrouted",
             DropReason::Oversize => "oversize",
+            DropReason::Duplicate => "duplicate",
+            DropReason::NotAccepted => "not-accepted",
+            DropReason::MicFailed => "mic-failed",
+            DropReason::Replayed => "replayed",
+            DropReason::MicLimited => "mic-limited",
         }
     }
 }

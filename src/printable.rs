@@ -20,6 +20,11 @@ const CSI: char = '\u{9b}';
 /// `text` without control characters and escape sequences, at most [`MAX_CHARS`] characters long; what was cut off
 /// shows as a final `…`.
 pub fn printable(text: &str) -> String {
+    printable_up_to(text, MAX_CHARS)
+}
+
+/// As [`printable`], with another limit.
+pub fn printable_up_to(text: &str, chars: usize) -> String {
     let mut kept = String::new();
     let mut count = 0usize;
     let mut rest = text.chars().peekable();
@@ -27,7 +32,7 @@ pub fn printable(text: &str) -> String {
         if character == ' ' && (kept.is_empty() || kept.ends_with(' ')) {
             continue;
         }
-        if count == MAX_CHARS {
+        if count == chars {
             kept.pop();
             kept.push('…');
             break;

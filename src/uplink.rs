@@ -235,3 +235,13 @@ pub enum OrderKey {
     /// Neither is known.
     Gateway(Eui64),
 }
+
+impl fmt::Display for OrderKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OrderKey::Device(eui) => eui.fmt(f),
+            OrderKey::Address(addr) => addr.fmt(f),
+            OrderKey::Gateway(eui) => write!(f, "heard by {eui}"),
+        }
+    }
+}

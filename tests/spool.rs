@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use packhorse::spool::{Entry, Loss, Note, RouteName, Routed, Settlement};
 use spool_stage::{
-    NEVER, Stage, account, append, barrier, counts, entries, lost, mine, number, route, seqs, two, until,
-    uplink,
+    NEVER, Stage, account, append, barrier, counts, entries, lost, mine, mine_of, number, route, seqs, two,
+    until, uplink,
 };
 
 fn refused() -> Settlement {
@@ -28,7 +28,11 @@ async fn a_record_leaves_when_its_last_account_has_settled_it() {
     assert_eq!(two.accounts.map(|id| counts(&view, id)), [(4, 0, 0), (4, 0, 0)]);
     let seqs = seqs(api);
     assert_eq!(mine(api).iter().map(|(_, n)| *n).collect::<Vec<_>>(), [0, 1, 2, 3], "oldest first");
-    assert_eq!(entries(broker)[2].1, Entry::Mine(stage.uplink(2)), "what comes out is what went in");
+    assert_eq!(
+        entries(broker)[2].1,
+        Entry::Mine(mine_of(stage.uplink(2), two.routes[1])),
+        "what comes out is what went in"
+    );
 
     // Out of order, and with a gap below.
     api.settle(seqs[2], seqs[2], Settlement::Delivered);
@@ -411,7 +415,9 @@ async fn settlements_ride_in_the_commit_of_uplinks() {
     assert_eq!(counts(&view, two_of.accounts[0]), (1, 1, 0));
     let uplinks: Vec<u64> = entries(&two_of.ledgers[0])
         .iter()
-        .filter_map(|(_, entry)| if let Entry::Mine(uplink) = entry { Some(number(uplink)) } else { None })
+        .filter_map(
+            |(_, entry)| if let Entry::Mine(mine) = entry { Some(number(&mine.uplink)) } else { None },
+        )
         .collect();
     assert_eq!(uplinks, [0, 1]);
 }

@@ -108,10 +108,10 @@ impl Model {
         let Ok(settled) = ledger.settled() else { return false };
         let mut waiting = Vec::new();
         let mut visit = |seq, entry| {
-            if let Entry::Mine(uplink) = entry {
-                see(&mut self.number_of, seq, number(&uplink));
+            if let Entry::Mine(mine) = entry {
+                see(&mut self.number_of, seq, number(&mine.uplink));
                 if !settled.contains(seq) {
-                    waiting.push((seq, number(&uplink)));
+                    waiting.push((seq, number(&mine.uplink)));
                 }
             }
         };
@@ -162,7 +162,7 @@ impl Model {
         for who in 0..2 {
             for (seq, entry) in entries(&two.ledgers[who]) {
                 match entry {
-                    Entry::Mine(uplink) => {
+                    Entry::Mine(packhorse::spool::Routed { uplink, .. }) => {
                         let number = number(&uplink);
                         let clock = ManualClock::new();
                         assert_eq!(uplink, spool_stage::uplink(number, self.len_of(number), &clock));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use packhorse::spool::{Backend, Deaths, Entry, Loss, OpenError, Settlement, Spool, View};
 use redb::{Database, MultimapTableDefinition, ReadableDatabase, ReadableTable, TableDefinition};
-use spool_stage::{Stage, append, barrier, counts, entries, lost, mine, seqs, two, until};
+use spool_stage::{Stage, append, barrier, counts, entries, lost, mine, mine_of, seqs, two, until};
 
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
@@ -308,7 +308,7 @@ async fn a_damaged_record_is_counted_against_whom_it_was_for() {
     let seen: Vec<Entry> = entries(&two.ledgers[1]).into_iter().map(|(_, entry)| entry).collect();
     assert_eq!(seen[1], Entry::Damaged);
     assert_eq!(seen[4], Entry::Unknown(9));
-    assert_eq!(seen[5], Entry::Mine(stage.uplink(5)));
+    assert_eq!(seen[5], Entry::Mine(mine_of(stage.uplink(5), two.routes[1])));
 
     // Both lanes come across it; it was for one of them.
     for ledger in &two.ledgers {

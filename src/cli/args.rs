@@ -5,11 +5,14 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+use crate::printable::printable;
+
 /// Where packages install the config.
 const DEFAULT_CONFIG: &str = "/etc/packhorse/packhorse.toml";
 
 /// All commands, for help and did-you-mean.
-pub(super) const COMMANDS: &[&str] = &["run", "check", "status", "simulate", "demo", "help", "version"];
+pub(super) const COMMANDS: &[&str] =
+    &["run", "check", "status", "decode", "simulate", "demo", "help", "version"];
 
 /// What was asked for.
 #[derive(Debug, PartialEq)]
@@ -26,8 +29,24 @@ pub(super) enum Command {
     Run,
     Check,
     Status { json: bool },
+    Decode(DecodeOptions),
     Simulate(SimulateOptions),
     Demo(DemoOptions),
+}
+
+/// Options of `decode`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct DecodeOptions {
+    /// The function's name.
+    pub(super) function: String,
+    /// The payload; not with `batch`.
+    pub(super) bytes: Option<Vec<u8>>,
+    /// The port; with `batch` the one of lines that name none.
+    pub(super) port: Option<u8>,
+    /// Whether payloads come line by line on standard input.
+    pub(super) batch: bool,
+    /// One line of JSON.
+    pub(super) json: bool,
 }
 
 /// Options of `simulate`.
@@ -72,6 +91,7 @@ pub(super) fn read(mut parser: lexopt::Parser) -> Result<Args, lexopt::Error> {
     let mut words: Vec<String> = Vec::new();
     let mut config = PathBuf::from(DEFAULT_CONFIG);
     let (mut verbose, mut json, mut help) = (false, false, false);
+    let mut decode = DecodeOptions::default();
     let mut simulate = SimulateOptions::default();
     let mut demo = DemoOptions::default();
     while let Some(arg) = parser.next()? {
@@ -83,6 +103,10 @@ pub(super) fn read(mut parser: lexopt::Parser) -> Result<Args, lexopt::Error> {
             (Short('v') | Long("verbose"), _) => verbose = true,
             (Short('c') | Long("config"), _) => config = parser.value()?.into(),
             (Long("json"), "status") => json = true,
+            (Long("json"), "decode") => decode.json = true,
+            (Long("batch"), "decode") => decode.batch = true,
+            (Long("hex"), "decode") => decode.bytes = Some(hex(&parser.value()?.string()?)?),
+            (Long("port"), "decode") => decode.port = Some(parser.value()?.parse()?),
             (Long("to"), "simulate") => simulate.to = parser.value()?.parse()?,
             (Long("rate"), "simulate") => simulate.rate = rate(&parser.value()?.string()?)?,
             (Long("count"), "simulate") => simulate.count = parser.value()?.parse()?,
@@ -92,17 +116,19 @@ pub(super) fn read(mut parser: lexopt::Parser) -> Result<Args, lexopt::Error> {
             (other, _) => return Err(other.unexpected()),
         }
     }
-    let command = command_of(&words, help, json, simulate, demo)?;
+    let command = command_of(&words, help, Options { json, decode, simulate, demo })?;
     Ok(Args { command, config, verbose })
 }
 
-fn command_of(
-    words: &[String],
-    help: bool,
+/// What was read for commands that may not be meant.
+struct Options {
     json: bool,
+    decode: DecodeOptions,
     simulate: SimulateOptions,
     demo: DemoOptions,
-) -> Result<Command, lexopt::Error> {
+}
+
+fn command_of(words: &[String], help: bool, options: Options) -> Result<Command, lexopt::Error> {
     let name = words.first().map_or("help", String::as_str);
     let Some(known) = COMMANDS.iter().find(|known| **known == name) else {
         let near = COMMANDS
@@ -113,7 +139,7 @@ fn command_of(
         return Err(format!("there is no command `{name}`{hint}").into());
     };
     let topic = if *known == "help" { words.get(1) } else { None };
-    if let Some(surplus) = words.get(if topic.is_some() { 2 } else { 1 }) {
+    if let Some(surplus) = words.get(if topic.is_some() || *known == "decode" { 2 } else { 1 }) {
         return Err(format!("`{surplus}` is one word too many for `{name}`").into());
     }
     if help {
@@ -122,14 +148,36 @@ fn command_of(
     Ok(match *known {
         "run" => Command::Run,
         "check" => Command::Check,
-        "status" => Command::Status { json },
-        "simulate" => Command::Simulate(simulate),
-        "demo" => Command::Demo(demo),
+        "status" => Command::Status { json: options.json },
+        "decode" => Command::Decode(decode_options(options.decode, words.get(1))?),
+        "simulate" => Command::Simulate(options.simulate),
+        "demo" => Command::Demo(options.demo),
         "version" => Command::Version,
         _ => Command::Help(
             topic.and_then(|topic| COMMANDS.iter().find(|known| **known == topic.as_str())).copied(),
         ),
     })
+}
+
+fn decode_options(options: DecodeOptions, function: Option<&String>) -> Result<DecodeOptions, lexopt::Error> {
+    let Some(function) = function else {
+        return Err("`decode` needs the name of a function, as in `decode silo --hex 01a2 --port 2`".into());
+    };
+    match (&options.bytes, options.port, options.batch) {
+        (Some(_), Some(_), false) | (None, _, true) => {}
+        (Some(_), _, true) => return Err("--hex and --batch exclude each other".into()),
+        (None, _, false) => return Err("`decode` needs the payload: --hex 01a2, or --batch".into()),
+        (Some(_), None, false) => return Err("`decode` needs the port of the payload: --port 2".into()),
+    }
+    Ok(DecodeOptions { function: function.clone(), ..options })
+}
+
+/// Hexadecimal as people copy it: any case, with or without blanks, colons, dashes and a leading `0x`.
+pub(super) fn hex(text: &str) -> Result<Vec<u8>, String> {
+    let plain = text.trim().trim_start_matches("0x").trim_start_matches("0X");
+    let digits: String = plain.chars().filter(|c| !matches!(c, ' ' | ':' | '-')).collect();
+    let decoded = data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes());
+    decoded.map_err(|_| format!("{:?} is not hexadecimal: two digits a byte, such as 01a2", printable(text)))
 }
 
 fn rate(text: &str) -> Result<f64, lexopt::Error> {
@@ -152,7 +200,8 @@ mod tests {
     #[test]
     fn every_command_takes_config() {
         for command in COMMANDS.iter().filter(|name| !matches!(**name, "help" | "version")) {
-            let args = read_words(&format!("{command} --config /tmp/x.toml")).unwrap();
+            let more = if *command == "decode" { "f --batch" } else { "" };
+            let args = read_words(&format!("{command} {more} --config /tmp/x.toml")).unwrap();
             assert_eq!(args.config, PathBuf::from("/tmp/x.toml"), "{command}");
         }
     }
@@ -167,10 +216,26 @@ mod tests {
             ("simulate --rate 0", "--rate"),
             ("simulate --rate fast", "fast"),
             ("simulate --to nowhere", "nowhere"),
+            ("decode", "name of a function"),
+            ("decode f g --batch", "`g`"),
+            ("decode f", "--hex"),
+            ("decode f --hex 01", "--port"),
+            ("decode f --hex 012 --port 1", "012"),
+            ("decode f --hex 01 --port 256", "256"),
+            ("decode f --hex 01 --port 1 --batch", "--batch"),
         ] {
             let message = read_words(words).unwrap_err().to_string();
             assert!(message.contains(part), "{words}: {message}");
         }
+    }
+
+    #[test]
+    fn hexadecimal_is_read_as_people_copy_it() {
+        for text in ["01a2ff", "01A2FF", "0x01a2ff", "01 a2 ff", "01:A2:ff", " 01-a2-ff"] {
+            assert_eq!(hex(text).unwrap(), [1, 0xa2, 0xff], "{text}");
+        }
+        assert!(hex("").unwrap().is_empty());
+        assert!(hex("1").is_err() && hex("zz").is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ Usage: packhorse COMMAND [--config FILE]
   run        run the agent in the foreground
   check      look for mistakes in the config without running it
   status     what the running agent heard, keeps and delivered
+  decode     run a payload through a function of the config
   simulate   play a packet forwarder: send made-up uplinks to an agent
   demo       watch uplinks survive an outage; needs no config, no root
   help       this text, or `help COMMAND` for more
@@ -58,6 +59,26 @@ inactive (enabled = false); removed (no longer in the config, backlog kept).
 
 Exit codes: 0 answered, 2 no agent answers.";
 
+const DECODE: &str = "\
+Usage: packhorse decode FUNCTION --hex PAYLOAD --port N [--json] [--config FILE]
+       packhorse decode FUNCTION --batch [--port N] [--config FILE]
+
+Runs a payload through [function.FUNCTION] of the config, in the same worker and
+with the same limits as the agent. The rest of the config may be empty.
+
+  --hex PAYLOAD   the decrypted payload: 01a2ff, 01:A2:FF, 0x01a2ff
+  --port N        the LoRaWAN port, 0 to 255
+  --json          one line: {\"data\":…,\"warnings\":[…]} or {\"errors\":[…]}, and
+                  \"normalized\" where the script has normalizeUplink
+  --batch         reads a JSON object a line on standard input and answers each
+                  with one line as --json does, also lines it can't read:
+                  {\"fPort\":2,\"bytes\":\"01a2ff\"}; bytes may be a list of numbers;
+                  \"recvTime\" (RFC 3339) and \"variables\" (an object) are optional
+
+What the script writes to its console goes to standard error.
+
+Exit codes: 0 decoded (--batch: every line), 1 not, 2 there is no such function.";
+
 const SIMULATE: &str = "\
 Usage: packhorse simulate [--to 127.0.0.1:1700] [--rate 1] [--count 0] [--devices 8]
 
@@ -89,6 +110,7 @@ pub(super) fn print(topic: Option<&str>) -> Exit {
         Some("run") => RUN,
         Some("check") => CHECK,
         Some("status") => STATUS,
+        Some("decode") => DECODE,
         Some("simulate") => SIMULATE,
         Some("demo") => DEMO,
         _ => OVERVIEW,

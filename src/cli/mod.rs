@@ -4,6 +4,7 @@
 
 mod args;
 mod check;
+mod decode;
 mod demo;
 mod help;
 mod logging;
@@ -14,6 +15,8 @@ mod status;
 use std::process::ExitCode;
 
 use args::{Args, Command};
+
+use crate::render::function;
 
 /// How a command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,9 @@ impl From<Exit> for ExitCode {
 
 /// Reads the arguments of this process and does what they say.
 pub fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == function::WORKER_COMMAND) {
+        return function::run_worker();
+    }
     let args = match args::read(lexopt::Parser::from_env()) {
         Ok(args) => args,
         Err(error) => {
@@ -52,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Run => run::run(&config, verbose),
         Command::Check => check::check(&config),
         Command::Status { json } => status::status(&config, json),
+        Command::Decode(options) => decode::decode(&config, &options),
         Command::Simulate(options) => simulate::simulate(&options),
         Command::Demo(options) => demo::demo(&options, verbose),
     };

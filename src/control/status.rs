@@ -142,6 +142,9 @@ impl StatusSource {
         entry.insert("in_flight".into(), json!(lane.in_flight));
         entry.insert("oldest_s".into(), json!(lane.oldest.and_then(|at| self.age_s(at))));
         entry.insert("last_success".into(), json!(lane.last_success_us.and_then(rfc3339)));
+        if let Some(via) = &lane.via {
+            entry.insert("via".into(), json!(&**via));
+        }
         let last_error = lane.last_error.as_ref().map(|error| {
             json!({ "layer": error.layer.as_str(), "message": error.message, "time": rfc3339(error.at_us) })
         });

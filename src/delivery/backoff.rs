@@ -66,6 +66,12 @@ impl Backoff {
         self.failures
     }
 
+    /// Forgets what failed: it was somebody else's failure.
+    pub(super) fn start_again(&mut self) {
+        self.failures = 0;
+        self.well_since = None;
+    }
+
     /// How long to wait after a link-up signal.
     pub fn after_kick(&mut self) -> Duration {
         self.spread(KICK_SPREAD)

@@ -1,5 +1,6 @@
 //! One integration's way through the log: when the next attempt may start, and what an attempt's outcome means.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,14 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{OnReject, Retry, Strategy};
-use crate::spool::{Ledger, ReadError, Settlement};
-use crate::uplink::OrderKey;
+use crate::history::{Entry, Exchange, History, Standing};
+use crate::lorawan;
+use crate::spool::{Ledger, ReadError, RouteId, Settlement};
+use crate::uplink::{Kind, OrderKey, Uplink};
 
 use super::backoff::Backoff;
 use super::link::LinkUp;
-use super::outcome::{Blame, Failure, Outcome, Receipt};
+use super::outcome::{Blame, Failure, Outcome, Receipt, Report};
 use super::status::LaneStatus;
 use super::window::{Lease, Window};
 
@@ -43,6 +46,10 @@ pub struct LaneSettings {
     pub ordering: Ordering,
     /// Seed of the jitter: of this gateway and integration.
     pub seed: u64,
+    /// Which variant of the integration a route is sent as; a route that is not here, as the plain one, 0.
+    pub variant_of: HashMap<RouteId, usize>,
+    /// Where its attempts are noted.
+    pub history: History,
 }
 
 /// See the [module](super).
@@ -53,6 +60,7 @@ pub struct Lane {
     clock: Arc<dyn Clock>,
     link_up: LinkUp,
     status: watch::Sender<LaneStatus>,
+    history: History,
     window: Window,
     backoff: Backoff,
     /// No attempt before this.
@@ -79,16 +87,17 @@ impl Lane {
         clock: Arc<dyn Clock>,
         link_up: LinkUp,
     ) -> (Lane, watch::Receiver<LaneStatus>) {
-        let LaneSettings { name, retry, ordering, seed } = settings;
+        let LaneSettings { name, retry, ordering, seed, variant_of, history } = settings;
         let (status, seen) = watch::channel(LaneStatus::starting(clock.wall_us()));
         let lane = Lane {
-            window: Window::new(Arc::clone(&name), ordering, ledger),
+            window: Window::new(Arc::clone(&name), ordering, ledger, variant_of),
             backoff: Backoff::new(&retry, seed),
             name,
             retry,
             clock,
             link_up,
             status,
+            history,
             not_before: None,
             epoch: 0,
             out_of_reach: false,
@@ -182,27 +191,99 @@ impl Lane {
     }
 
     /// Ends a lease with what became of it.
-    pub fn settle(&mut self, lease: Lease, outcome: Outcome) {
-        let ours = self.window.give_back(&lease).map(|item| (item.key, item.attempts));
+    pub fn settle(&mut self, lease: Lease, report: impl Into<Report>) {
+        let Report { outcome, exchange } = report.into();
+        let error = match &outcome {
+            Outcome::Failed(failure) => Some(failure.clone()),
+            Outcome::Delivered(_) | Outcome::Filtered => None,
+        };
+        let standing = self.end(&lease, outcome);
+        self.remember(&lease, standing, error.as_ref(), exchange);
+        self.show(|_| {});
+    }
+
+    fn end(&mut self, lease: &Lease, outcome: Outcome) -> Standing {
+        let ours = self.window.give_back(lease).map(|item| (item.key, item.attempts));
         match (outcome, ours) {
-            (Outcome::Delivered(receipt), Some(_)) => self.delivered(&lease, receipt),
+            (Outcome::Delivered(receipt), Some(_)) => {
+                self.delivered(lease, receipt);
+                Standing::Delivered
+            }
             (Outcome::Failed(failure), Some((key, attempts))) => {
-                self.failed_record(&lease, key, attempts, &failure);
+                self.failed_record(lease, key, attempts, &failure)
+            }
+            (Outcome::Filtered, Some(_)) => {
+                self.window.settle(lease, Settlement::Filtered);
+                Standing::Filtered
             }
             // The spool was reopened meanwhile; the record will be read and sent once more.
-            (Outcome::Delivered(_), None) => self.succeeded(lease.epoch),
+            (Outcome::Delivered(_), None) => {
+                self.succeeded(lease.epoch);
+                Standing::Delivered
+            }
             (Outcome::Failed(failure), None) if failure.blame != Blame::Record => {
                 self.fail(&failure, Some(lease.epoch));
+                Standing::Retrying
             }
-            (Outcome::Failed(_), None) => {}
+            (Outcome::Failed(_) | Outcome::Filtered, None) => Standing::Retrying,
         }
-        self.show(|_| {});
+    }
+
+    fn remember(
+        &self,
+        lease: &Lease,
+        standing: Standing,
+        failure: Option<&Failure>,
+        exchange: Option<Exchange>,
+    ) {
+        let mut exchange = exchange.unwrap_or_default();
+        if exchange.device.is_empty() {
+            exchange.device = lorawan::order_key(&lease.uplink).to_string();
+        }
+        self.history.note(Entry {
+            id: lease.uplink.id,
+            time_us: self.clock.wall_us(),
+            input: input_of(&lease.uplink),
+            standing,
+            attempts: lease.attempt,
+            exchange,
+            error: failure.map(|failure| (failure.layer.as_str(), failure.message.clone())),
+        });
     }
 
     /// Gives a lease back: the connection went before there was an answer. The record is not to blame.
     pub fn release(&mut self, lease: Lease) {
         self.window.give_back(&lease);
         self.show(|_| {});
+    }
+
+    /// Gives a lease back whose connection broke with `failure`, for the history; the lane itself hears of it by
+    /// [`Lane::failed`].
+    pub fn break_off(&mut self, lease: Lease, failure: &Failure, exchange: Exchange) {
+        self.remember(&lease, Standing::Retrying, Some(failure), Some(exchange));
+        self.release(lease);
+    }
+
+    /// Takes back whatever is still under way: nobody will end those leases any more.
+    pub fn abandon(&mut self) {
+        self.window.abandon();
+        self.show(|_| {});
+    }
+
+    /// The records go another way from here on, called `via`; what the last way was like says nothing about it (RULES S10).
+    pub fn switch_to(&mut self, via: &Arc<str>) {
+        self.not_before = None;
+        self.epoch = self.epoch.wrapping_add(1);
+        self.refusals = 0;
+        self.refused_key = None;
+        self.backoff.start_again();
+        let now_us = self.clock.wall_us();
+        self.show(|status| status.switch_to(via, now_us));
+    }
+
+    /// Where its status can be seen.
+    pub fn watch(&self) -> watch::Receiver<LaneStatus> {
+        self.status.subscribe()
     }
 
     /// The integration as a whole failed (a connection that did not come about, or broke).
@@ -253,7 +334,7 @@ impl Lane {
         }
     }
 
-    fn failed_record(&mut self, lease: &Lease, key: OrderKey, attempts: u32, failure: &Failure) {
+    fn failed_record(&mut self, lease: &Lease, key: OrderKey, attempts: u32, failure: &Failure) -> Standing {
         let refused = failure.blame == Blame::Record && self.retry.on_reject == OnReject::DeadLetter;
         let given_up = matches!(failure.blame, Blame::Link { .. }) && self.is_exhausted(attempts);
         if refused || given_up {
@@ -264,6 +345,7 @@ impl Lane {
         } else {
             self.fail(failure, Some(lease.epoch));
         }
+        if refused || given_up { Standing::DeadLetter } else { Standing::Retrying }
     }
 
     fn is_exhausted(&self, attempts: u32) -> bool {
@@ -402,6 +484,14 @@ impl Lane {
             status.in_flight = in_flight;
             change(status);
         });
+    }
+}
+
+/// The frame in hexadecimal, or the network server's JSON.
+fn input_of(uplink: &Uplink) -> String {
+    match uplink.kind {
+        Kind::App => String::from_utf8_lossy(&uplink.content).into_owned(),
+        Kind::Lorawan | Kind::Join | Kind::Other => data_encoding::HEXLOWER.encode(&uplink.content),
     }
 }
 

@@ -11,6 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::SuccessCodes;
+use crate::history::Exchange;
 
 /// The far end's word that it has the uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +140,21 @@ impl fmt::Display for Failure {
     }
 }
 
+/// How a lease ends, and what it was like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How.
+    pub outcome: Outcome,
+    /// What went over the wire, for the history; `None` where nothing did.
+    pub exchange: Option<Exchange>,
+}
+
+impl From<Outcome> for Report {
+    fn from(outcome: Outcome) -> Report {
+        Report { outcome, exchange: None }
+    }
+}
+
 /// How a lease ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -146,4 +162,6 @@ pub enum Outcome {
     Delivered(Receipt),
     /// It has not.
     Failed(Failure),
+    /// A function dropped it: the far end was not asked.
+    Filtered,
 }

@@ -1,5 +1,6 @@
 //! How a lane is doing, for those who look (RULES S8).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -68,10 +69,13 @@ pub struct LaneStatus {
     pub oldest: Option<Moment>,
     /// Records under way.
     pub in_flight: usize,
+    /// The member of a failover group that is used now.
+    pub via: Option<Arc<str>>,
 }
 
 impl LaneStatus {
-    pub(super) fn starting(now_us: i64) -> LaneStatus {
+    /// The status of an integration that has not tried anything yet.
+    pub fn starting(now_us: i64) -> LaneStatus {
         LaneStatus {
             inactive: false,
             blocked: false,
@@ -82,6 +86,7 @@ impl LaneStatus {
             last_error: None,
             oldest: None,
             in_flight: 0,
+            via: None,
         }
     }
 
@@ -104,6 +109,15 @@ impl LaneStatus {
         } else {
             State::Degraded
         }
+    }
+
+    /// Begins anew with another member of a group. What went wrong with the last one stays to be seen.
+    pub(super) fn switch_to(&mut self, via: &Arc<str>, now_us: i64) {
+        self.via = Some(Arc::clone(via));
+        self.blocked = false;
+        self.failures = 0;
+        self.failing_since = None;
+        self.since_us = now_us;
     }
 
     /// Failures since the last success.

@@ -11,11 +11,11 @@
 //! - A lease of an earlier generation of the spool settles nothing: its number may mean another record now. It still counts
 //!   as under way until it ends.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::lorawan;
-use crate::spool::{Entry, Ledger, MAX_RANGES, ReadError, Settled, Settlement};
+use crate::spool::{Entry, Ledger, MAX_RANGES, ReadError, RouteId, Routed, Settled, Settlement};
 use crate::uplink::{Moment, OrderKey, Uplink};
 
 use super::lane::Ordering;
@@ -42,6 +42,10 @@ pub struct Lease {
     pub uplink: Arc<Uplink>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+    /// Which of the integration's variants is to be sent: 0 is the plain one.
+    pub variant: usize,
+    /// The record was sent in another variant before: this one needs a key of its own (RULES S5).
+    pub extra: bool,
 }
 
 #[derive(Debug)]
@@ -55,6 +59,10 @@ pub(super) struct Item {
     pub(super) key: OrderKey,
     pub(super) attempts: u32,
     leased: bool,
+    /// The variants that are still to be sent, one after the other; the first is next.
+    variants: VecDeque<usize>,
+    /// How those that were sent ended; what the record is settled with in the end.
+    ended: Option<Settlement>,
 }
 
 /// A lease from before the spool was reopened.
@@ -71,6 +79,8 @@ pub(super) struct Window {
     name: Arc<str>,
     ordering: Ordering,
     pub(super) ledger: Ledger,
+    /// What a route is sent as; a route that is not here, as 0.
+    variant_of: HashMap<RouteId, usize>,
     /// Ascending; at most [`MAX_RANGES`].
     items: VecDeque<Item>,
     orphans: Vec<Orphan>,
@@ -87,11 +97,17 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(name: Arc<str>, ordering: Ordering, ledger: Ledger) -> Window {
+    pub(super) fn new(
+        name: Arc<str>,
+        ordering: Ordering,
+        ledger: Ledger,
+        variant_of: HashMap<RouteId, usize>,
+    ) -> Window {
         Window {
             name,
             ordering,
             ledger,
+            variant_of,
             items: VecDeque::new(),
             orphans: Vec::new(),
             settled: Settled::default(),
@@ -124,8 +140,15 @@ impl Window {
         let at = self.pick()?;
         let item = self.items.get_mut(at)?;
         item.leased = true;
-        let uplink = Arc::clone(&item.uplink);
-        Some(Lease { generation, seq: item.seq, epoch, uplink, attempt: item.attempts.saturating_add(1) })
+        Some(Lease {
+            generation,
+            seq: item.seq,
+            epoch,
+            uplink: Arc::clone(&item.uplink),
+            attempt: item.attempts.saturating_add(1),
+            variant: item.variants.front().copied().unwrap_or_default(),
+            extra: item.ended.is_some(),
+        })
     }
 
     fn pick(&self) -> Option<usize> {
@@ -154,11 +177,26 @@ impl Window {
         Some(item)
     }
 
-    /// Settles a record that was given back.
+    /// Takes back all leases: none of them will end.
+    pub(super) fn abandon(&mut self) {
+        self.orphans.clear();
+        for item in self.items.iter_mut().filter(|item| item.leased) {
+            item.leased = false;
+            item.attempts = item.attempts.saturating_add(1);
+        }
+    }
+
+    /// Ends a variant of a record that was given back, and settles the record with its last one.
     pub(super) fn settle(&mut self, lease: &Lease, settlement: Settlement) {
-        let same = |item: &Item| item.seq == lease.seq;
-        if let Some(item) = self.items.iter().position(same).and_then(|at| self.items.remove(at)) {
-            self.ledger.settle(item.from, item.seq, settlement);
+        let Some(at) = self.items.iter().position(|item| item.seq == lease.seq) else { return };
+        let Some(item) = self.items.get_mut(at) else { return };
+        item.variants.pop_front();
+        item.attempts = 0;
+        let ended = worse(item.ended.take(), settlement);
+        if !item.variants.is_empty() {
+            item.ended = Some(ended);
+        } else if let Some(item) = self.items.remove(at) {
+            self.ledger.settle(item.from, item.seq, ended);
         }
     }
 
@@ -250,13 +288,24 @@ impl Window {
             if room == 0 || bytes == 0 {
                 return;
             }
-            if let Entry::Mine(uplink) = &entry {
+            if let Entry::Mine(mine) = &entry {
                 room -= 1;
-                bytes = bytes.saturating_sub(uplink.content.len());
+                bytes = bytes.saturating_sub(mine.uplink.content.len());
             }
             rows.push((seq, entry));
         })?;
         Ok(rows)
+    }
+
+    /// What a record with these routes is sent as: each variant once, in the order of the routes.
+    fn variants_of(&self, routes: &[RouteId]) -> VecDeque<usize> {
+        let mut variants = VecDeque::new();
+        for variant in routes.iter().map(|route| self.variant_of.get(route).copied().unwrap_or_default()) {
+            if !variants.contains(&variant) {
+                variants.push_back(variant);
+            }
+        }
+        variants
     }
 
     fn take(&mut self, seq: u64, entry: Entry) {
@@ -264,7 +313,7 @@ impl Window {
         self.cursor = next;
         let in_unknown = std::mem::replace(&mut self.in_unknown, matches!(entry, Entry::Unknown(_)));
         match entry {
-            Entry::Mine(uplink) if !self.settled.contains(seq) => {
+            Entry::Mine(Routed { uplink, routes }) if !self.settled.contains(seq) => {
                 self.items.push_back(Item {
                     from: self.span_from,
                     not_below: self.not_below,
@@ -273,6 +322,8 @@ impl Window {
                     uplink: Arc::new(uplink),
                     attempts: 0,
                     leased: false,
+                    variants: self.variants_of(&routes),
+                    ended: None,
                 });
                 self.span_from = next;
             }
@@ -295,5 +346,19 @@ impl Window {
                 self.span_from = next;
             }
         }
+    }
+}
+
+/// A record that was refused in one variant is a dead letter; one that was delivered in one was not dropped.
+fn worse(before: Option<Settlement>, now: Settlement) -> Settlement {
+    let weight = |settlement: &Settlement| match settlement {
+        Settlement::Filtered => 0,
+        Settlement::Delivered => 1,
+        Settlement::Damaged => 2,
+        Settlement::Refused { .. } => 3,
+    };
+    match before {
+        Some(before) if weight(&before) >= weight(&now) => before,
+        _ => now,
     }
 }

@@ -10,8 +10,10 @@
 
 pub mod auth;
 pub mod dial;
+mod group;
 pub mod http;
 pub mod mqtt;
+mod way;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -20,8 +22,11 @@ use std::thread::JoinHandle;
 
 use crate::config::{self, IntegrationKind, Problem};
 use crate::delivery::{Lane, Ordering, Stop};
+use crate::flow::Variant;
+use crate::render::Interpreter;
 
 use dial::Dial;
+pub use group::Group;
 
 /// Threads that a runtime may use for name resolution. A look-up that hangs keeps its thread; the next one finds the
 /// other, and no more pile up.
@@ -31,9 +36,11 @@ const RESOLVER_THREADS: usize = 2;
 #[derive(Debug)]
 pub enum Integration {
     /// See [`http`].
-    Http(http::Http),
+    Http(Box<http::Http>),
     /// See [`mqtt`].
     Mqtt(Box<mqtt::Mqtt>),
+    /// Several, one at a time; see [`Group`].
+    Group(Group),
 }
 
 impl Integration {
@@ -42,16 +49,18 @@ impl Integration {
     /// # Errors
     /// Everything that is wrong with its settings.
     pub fn try_new(
-        gateway: &str,
         integration: &config::Integration,
         dial: &Dial,
+        interpreter: &Interpreter,
+        variants: &[Variant],
     ) -> Result<Integration, Vec<Problem>> {
         match &integration.kind {
-            IntegrationKind::Http(_) => {
-                http::Http::try_new(gateway, integration, dial).map(Integration::Http)
-            }
+            IntegrationKind::Http(_) => http::Http::try_new(integration, dial, interpreter, variants)
+                .map(Box::new)
+                .map(Integration::Http),
             IntegrationKind::Mqtt(_) => {
-                mqtt::Mqtt::try_new(gateway, integration, dial).map(Box::new).map(Integration::Mqtt)
+                let mqtt = mqtt::Mqtt::try_new(integration, dial, interpreter, variants)?;
+                Ok(Integration::Mqtt(Box::new(mqtt)))
             }
         }
     }
@@ -61,6 +70,25 @@ impl Integration {
         match self {
             Integration::Http(_) => Ordering::PerKey,
             Integration::Mqtt(_) => Ordering::Stream,
+            Integration::Group(group) => group.ordering(),
+        }
+    }
+
+    async fn drive(&self, lane: &mut Lane, stop: &mut Stop) {
+        match self {
+            Integration::Http(http) => http.run(lane, stop).await,
+            Integration::Mqtt(mqtt) => mqtt.run(lane, stop).await,
+            // Its members are integrations, so the future would hold itself.
+            Integration::Group(group) => Box::pin(group.run(lane, stop)).await,
+        }
+    }
+
+    /// Whether its far end can be reached and does not refuse us, asked without an uplink.
+    async fn probe(&self) -> group::Probe {
+        match self {
+            Integration::Http(http) => http.probe().await,
+            Integration::Mqtt(mqtt) => mqtt.probe().await,
+            Integration::Group(_) => Ok(()),
         }
     }
 
@@ -68,18 +96,13 @@ impl Integration {
     ///
     /// # Errors
     /// The system's, when it has no thread or no timer left.
-    pub fn start(self, lane: Lane, stop: Stop) -> std::io::Result<JoinHandle<()>> {
+    pub fn start(self, mut lane: Lane, mut stop: Stop) -> std::io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(RESOLVER_THREADS)
             .build()?;
         std::thread::Builder::new().name(lane.name().to_string()).spawn(move || {
-            runtime.block_on(async {
-                match self {
-                    Integration::Http(http) => http.run(lane, stop).await,
-                    Integration::Mqtt(mqtt) => mqtt.run(lane, stop).await,
-                }
-            });
+            runtime.block_on(self.drive(&mut lane, &mut stop));
             // A look-up that hangs must not hold up the stop.
             runtime.shutdown_background();
         })

@@ -14,6 +14,7 @@ use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 use cmac::{Cmac, Mac};
 
 use super::frame::Data;
+use crate::uplink::DevAddr;
 
 /// A session key. It prints as `[secret]`.
 #[derive(Clone, PartialEq, Eq)]
@@ -68,11 +69,47 @@ pub fn decrypt(key: &Key, data: &Data<'_>, f_cnt: u32) -> Vec<u8> {
     clear
 }
 
+/// Tells one session from another without telling its key: four bytes of a block that no frame uses, encrypted.
+pub fn fingerprint(key: &Key, dev_addr: DevAddr) -> u32 {
+    let [a, b, c, d] = dev_addr.0;
+    let mut block = Array([0xff, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    Aes128::new(&Array(key.0)).encrypt_block(&mut block);
+    let [w, x, y, z, ..] = block.0;
+    u32::from_le_bytes([w, x, y, z])
+}
+
 /// B0 and A_i differ in the first byte and in what the last one counts.
 fn block(first: u8, data: &Data<'_>, f_cnt: u32, last: u8) -> [u8; BLOCK] {
     let [a, b, c, d] = data.dev_addr.0;
     let [w, x, y, z] = f_cnt.to_le_bytes();
     [first, 0, 0, 0, 0, UPLINK, d, c, b, a, w, x, y, z, 0, last]
+}
+
+/// Frames as a device makes them, for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+    use super::super::frame::{Frame, parse};
+    use super::*;
+
+    /// An unconfirmed data uplink whose FRMPayload is `payload` as it is, with a MIC under `key`.
+    pub(crate) fn data_frame(key: &Key, addr: [u8; 4], f_cnt: u32, f_port: u8, payload: &[u8]) -> Vec<u8> {
+        let mut phy = vec![0x40];
+        phy.extend(addr.iter().rev());
+        phy.push(0x80);
+        phy.extend(&f_cnt.to_le_bytes()[..2]);
+        phy.push(f_port);
+        phy.extend(payload);
+        let message = phy.clone();
+        phy.extend([0; 4]);
+        let Frame::Data(data) = parse(&phy) else { panic!("{phy:02x?}") };
+        let mut mac = <Cmac<Aes128> as KeyInit>::new(&Array(key.0));
+        mac.update(&block(0x49, &data, f_cnt, u8::try_from(message.len()).unwrap()));
+        mac.update(&message);
+        let mic = mac.finalize().into_bytes();
+        [message, mic[..4].to_vec()].concat()
+    }
 }
 
 #[cfg(test)]

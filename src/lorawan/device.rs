@@ -55,6 +55,13 @@ impl Device {
         Some(crypto::decrypt(key?, data, f_cnt))
     }
 
+    /// Four bytes that change with address and key and tell neither.
+    pub fn session_fingerprint(&self) -> u32 {
+        self.nwk_s_key
+            .as_ref()
+            .map_or(0, |key| crypto::fingerprint(key, self.dev_addr.unwrap_or(DevAddr([0; 4]))))
+    }
+
     fn of(config: &config::Device) -> Device {
         let (plain, secret): (Vec<_>, Vec<_>) =
             config.variables.iter().cloned().partition(|(_, value)| value.is_plain());

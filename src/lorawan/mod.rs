@@ -1,40 +1,140 @@
-//! What a frame says by itself, and the uplink it becomes.
+//! What a frame says, whose it is, and the uplink it becomes.
 //!
-//! A source hands over what was on the air; this room reads the LoRaWAN header, gives the uplink its id and says by what
-//! its order is kept. It looks, it does not judge: a frame that is no LoRaWAN uplink is kept as `other` and travels on.
-//! Keys, frame counters and folding of copies belong here too and come with the devices.
+//! A source hands over what was on the air. A [`Recognizer`] decides, in this order:
+//!
+//! 1. Is it a copy of a transmission just heard? ([`copies`], RULES S19)
+//! 2. Whose is it, and under which 32-bit counter? ([`session`], S21)
+//! 3. Does the source take it in? ([`accept`])
+//!
+//! and makes an [`Uplink`] of what is left, under an id that carries the time of reception. What it becomes is a record of
+//! what was heard: the frame stays encrypted, and what it says is found out when it is sent (S7).
+//!
+//! A frame that is no LoRaWAN uplink travels on as `other`. A frame that claims a configured device's address and is not
+//! proved to be its own goes nowhere.
 
+pub mod accept;
+pub mod copies;
 pub mod crypto;
 pub mod device;
 pub mod frame;
+pub mod network;
+pub mod session;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::uplink::{Eui64, Flags, Heard, Kind, OrderKey, TimeSource, Uplink};
+use crate::metrics::DropReason;
+use crate::spool::Note;
+use crate::uplink::{Eui64, Flags, Heard, Kind, OrderKey, Rx, TimeSource, Uplink};
 
+use accept::{Accept, Said};
+use copies::{Copies, Hearing};
 pub use device::{Device, Devices};
 use frame::Frame;
+use session::{Sender, Sessions};
 
-/// Makes the uplink of a frame that `source` heard, under a new id that carries the time of reception (UUIDv7, RFC 9562).
-pub fn identify(source: Arc<str>, heard: Heard) -> Uplink {
-    let (kind, dev_eui) = match frame::parse(&heard.phy) {
-        Frame::Data(_) => (Kind::Lorawan, None),
-        Frame::Join(join) => (Kind::Join, Some(join.dev_eui)),
-        Frame::Rejoin(_) => (Kind::Join, None),
-        Frame::Other => (Kind::Other, None),
-    };
+/// What a frame turned out to be.
+#[derive(Clone, Debug)]
+pub enum Recognized<'d> {
+    /// An uplink.
     Uplink {
-        id: new_id(heard.at.wall_us),
-        source,
-        kind,
-        content: heard.phy.to_vec(),
-        dev_eui,
-        f_cnt: None,
-        flags: Flags { clock_trusted: heard.at.source != TimeSource::Untrusted, ..Flags::default() },
-        at: heard.at,
-        rx: heard.rx,
+        /// Itself.
+        uplink: Uplink,
+        /// The configured device that sent it.
+        device: Option<&'d Device>,
+        /// FPort.
+        f_port: Option<u8>,
+        /// Its number, by which a [`Recognized::Copy`] refers to it.
+        number: u64,
+    },
+    /// A copy of the uplink with this number, which was heard like this.
+    Copy {
+        /// The number.
+        number: u64,
+        /// The copy's metadata.
+        rx: Rx,
+    },
+    /// Nothing that goes further, and why.
+    Dropped(DropReason),
+}
+
+/// Recognizes frames. See the [module](self).
+#[derive(Debug)]
+pub struct Recognizer {
+    devices: Arc<Devices>,
+    sessions: Sessions,
+    copies: Copies,
+    accept: HashMap<Arc<str>, Accept>,
+}
+
+impl Recognizer {
+    /// For `devices`, with what `notes` remember of their counters, and each source's rules by its name.
+    pub fn new(devices: Arc<Devices>, notes: &[Note], accept: HashMap<Arc<str>, Accept>) -> Recognizer {
+        Recognizer { devices, sessions: Sessions::new(notes), copies: Copies::new(), accept }
+    }
+
+    /// Says what `source` heard.
+    pub fn recognize(&mut self, source: Arc<str>, heard: Heard) -> Recognized<'_> {
+        let hearing = self.copies.hear(&heard.phy, heard.at.boot_ns);
+        if let Hearing::Copy(number) = hearing {
+            return Recognized::Copy { number, rx: heard.rx };
+        }
+        let frame = frame::parse(&heard.phy);
+        let mut flags = Flags {
+            clock_trusted: heard.at.source != TimeSource::Untrusted,
+            retransmission: hearing == Hearing::Again,
+            ..Flags::default()
+        };
+        let (mut f_cnt, mut f_port) = (None, None);
+        let (kind, said, device) = match &frame {
+            Frame::Data(data) => {
+                f_port = data.f_port;
+                let device = match self.sessions.sender_of(&self.devices, &heard.phy, data, heard.at.boot_ns)
+                {
+                    Sender::Proved { device, f_cnt: whole, repeated } => {
+                        f_cnt = Some(whole);
+                        flags.retransmission |= repeated;
+                        Some(device)
+                    }
+                    Sender::Presumed(device) => Some(device),
+                    Sender::Stranger => None,
+                    Sender::MicFailed => return Recognized::Dropped(DropReason::MicFailed),
+                    Sender::Replayed => return Recognized::Dropped(DropReason::Replayed),
+                    Sender::TooMany => return Recognized::Dropped(DropReason::MicLimited),
+                };
+                (Kind::Lorawan, Said::Address(data.dev_addr), device)
+            }
+            Frame::Join(join) => (Kind::Join, Said::Join(join.join_eui), self.devices.of_eui(join.dev_eui)),
+            Frame::Rejoin(rejoin) => (Kind::Join, Said::Nothing, self.devices.of_eui(rejoin.dev_eui)),
+            Frame::Other => (Kind::Other, Said::Nothing, None),
+        };
+        if self.accept.get(&source).is_some_and(|accept| !accept.admits(said, device.is_some())) {
+            return Recognized::Dropped(DropReason::NotAccepted);
+        }
+        let dev_eui = device.and_then(|device| device.dev_eui).or(match &frame {
+            Frame::Join(join) => Some(join.dev_eui),
+            Frame::Rejoin(rejoin) => Some(rejoin.dev_eui),
+            Frame::Data(_) | Frame::Other => None,
+        });
+        let uplink = Uplink {
+            id: new_id(heard.at.wall_us),
+            source,
+            kind,
+            content: heard.phy.to_vec(),
+            dev_eui,
+            f_cnt,
+            flags,
+            at: heard.at,
+            rx: heard.rx,
+        };
+        Recognized::Uplink { uplink, device, f_port, number: self.copies.number() }
+    }
+
+    /// The counters that moved since the last call, to be kept with the next round (RULES S21).
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        self.sessions.take_notes()
     }
 }
 
@@ -49,8 +149,9 @@ pub fn order_key(uplink: &Uplink) -> OrderKey {
     }
 }
 
-/// A clock before 1970 gives an id of 1970: what makes it unique are its 74 random bits.
-fn new_id(wall_us: i64) -> Uuid {
+/// A new id that carries the time of reception (UUIDv7, RFC 9562). A clock before 1970 gives an id of 1970: what makes it
+/// unique are its 74 random bits.
+pub fn new_id(wall_us: i64) -> Uuid {
     let us = u64::try_from(wall_us).unwrap_or(0);
     let nanos = u32::try_from(us % 1_000_000).unwrap_or(0).saturating_mul(1_000);
     Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, us / 1_000_000, nanos))

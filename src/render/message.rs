@@ -59,6 +59,8 @@ pub struct Decoding {
     pub warnings: Vec<String>,
     /// Why there is no result.
     pub errors: Vec<String>,
+    /// What the function wrote to its console. Foreign text, in no body.
+    pub console: Vec<String>,
 }
 
 impl<'a> Message<'a> {
@@ -96,6 +98,19 @@ impl<'a> Message<'a> {
             message.device_name = Some(device.name.clone());
         }
         message
+    }
+
+    /// What renderer and function had to say about it, for people.
+    pub fn notes(&self, warnings: Vec<String>) -> Vec<String> {
+        let decoding = &self.decoding;
+        let said = decoding.errors.iter().chain(&decoding.warnings).cloned();
+        let console = decoding.console.iter().map(|line| format!("console: {line}"));
+        warnings.into_iter().chain(said).chain(console).collect()
+    }
+
+    /// What to call its sender in front of people.
+    pub fn shown_device(&self) -> String {
+        self.device_name.clone().unwrap_or_else(|| crate::lorawan::order_key(self.uplink).to_string())
     }
 
     /// The frame as it was on the air; a network server's JSON has none.

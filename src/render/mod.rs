@@ -23,6 +23,8 @@ mod content;
 mod context;
 mod escape;
 mod format;
+pub mod function;
+mod interpreter;
 mod layout;
 mod message;
 mod names;
@@ -42,6 +44,7 @@ use crate::uplink::Kind;
 use content::ContentType;
 pub(crate) use escape::{is_header_text, percent_encode};
 pub use format::helium_object;
+pub use interpreter::{Interpreter, Meaning};
 pub use message::{Decoding, Message};
 pub use template::{BodyKind, Fault, Purpose, RenderError, Template, TemplateError};
 

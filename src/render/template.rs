@@ -185,15 +185,6 @@ impl Template {
         self.placeholders().all(|placeholder| placeholder.path.first().is_some_and(|root| root == "gateway"))
     }
 
-    /// The text with an `x` for every value, for checks of its shape.
-    pub(crate) fn skeleton(&self) -> String {
-        let shown = |part: &Part| match part {
-            Part::Text(text) => text.clone(),
-            Part::Value(_) => "x".to_owned(),
-        };
-        self.parts.iter().map(shown).collect()
-    }
-
     fn fill<'v, F>(&self, value_of: F) -> Result<String, RenderError>
     where
         F: Fn(&Placeholder) -> Result<std::borrow::Cow<'v, str>, RenderError>,

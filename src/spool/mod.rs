@@ -18,10 +18,11 @@
 //!
 //! # The life of a record
 //!
-//! 1. [`Spool::append`] hands uplinks with their routes to the writer's queue.
+//! 1. [`Appender::append`] hands uplinks with their routes to the writer's queue.
 //! 2. The writer takes all that waits and makes one transaction of it, a *round*: inserts, settlements, trimming,
 //!    eviction. The round is visible at once; it is *durable* when its commit was forced to the disk. With
-//!    `durability = "immediate"` that is at most [`COMMIT_WINDOW`] after the first record of the window.
+//!    `durability = "immediate"` that is at most [`COMMIT_WINDOW`] after the first record of the window, and likewise after
+//!    one that a source waits for ([`Appender::append_durable`]).
 //! 3. Each lane reads the log through a [`Reader`] (copy out, drop the read transaction, then do network I/O) and ends
 //!    every record with [`Ledger::settle`]. Settlements ride in the next round (RULES S30).
 //! 4. The round in which the last account settles a record deletes it.
@@ -47,6 +48,8 @@ mod retention;
 mod round;
 mod settled;
 mod store;
+mod tail;
+mod waiters;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -65,6 +68,7 @@ pub use open::{Backend, Deaths, OpenBackend, OpenError, SetAside};
 pub use record::Entry;
 pub use settled::{MAX_RANGES, Settled};
 pub use store::{RouteId, Totals};
+pub use tail::Tail;
 
 use store::LOG;
 use writer::Message;
@@ -140,7 +144,7 @@ fn own_blocks(path: &Path) -> u64 {
 }
 
 /// An uplink and where it goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Routed {
     /// The uplink.
     pub uplink: Uplink,
@@ -182,6 +186,8 @@ pub enum Settlement {
     },
     /// Its bytes on the disk are damaged: nobody can deliver it.
     Damaged,
+    /// A function dropped it on purpose.
+    Filtered,
 }
 
 /// What the spool is like after a round.
@@ -289,9 +295,23 @@ impl Spool {
         answer.await.map_err(|_| Closed)
     }
 
+    /// The routes of an account that were ever made, those of flows that are gone included, with their flows.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn routes_of(&self, account: AccountId) -> Result<Vec<(RouteId, String)>, ReadError> {
+        let database = self.shared.get().ok_or(ReadError::Reopening)?;
+        store::read_routes(&database, account).map_err(|error| ReadError::Storage(error.to_string()))
+    }
+
     /// What the spool is like now, and a signal when it changes.
     pub fn view(&self) -> watch::Receiver<Arc<View>> {
         self.view.clone()
+    }
+
+    /// The young end of the log, to look back from.
+    pub fn tail(&self) -> Tail {
+        Tail::new(Reader { shared: Arc::clone(&self.shared) })
     }
 
     /// One integration's side of the spool.
@@ -347,7 +367,36 @@ impl Appender {
     /// # Errors
     /// The spool was closed.
     pub async fn append(&self, uplinks: Vec<Routed>, notes: Vec<Note>) -> Result<(), Closed> {
-        self.queue.send(Message::Append { uplinks, notes }).await.map_err(|_| Closed)
+        self.queue.send(Message::Append { uplinks, notes, waiter: None }).await.map_err(|_| Closed)
+    }
+
+    /// As [`append`](Self::append), for a source that acknowledges only what is safe: [`Accepted::wait`] returns once the
+    /// uplinks are on the disk or everybody they are for has settled them, whichever is first (RULES S6). A commit comes
+    /// within [`COMMIT_WINDOW`] whatever the durability. Without uplinks it waits for everything that was queued before.
+    ///
+    /// # Errors
+    /// The spool was closed.
+    pub async fn append_durable(&self, uplinks: Vec<Routed>, notes: Vec<Note>) -> Result<Accepted, Closed> {
+        let (waiter, answer) = oneshot::channel();
+        let message = Message::Append { uplinks, notes, waiter: Some(waiter) };
+        self.queue.send(message).await.map_err(|_| Closed)?;
+        Ok(Accepted(answer))
+    }
+}
+
+/// Uplinks that the writer's queue has taken and that are not safe yet.
+#[derive(Debug)]
+#[must_use = "nothing is accepted before it has been waited for"]
+pub struct Accepted(oneshot::Receiver<()>);
+
+impl Accepted {
+    /// Waits until they are safe. An I/O error only makes that take longer: the writer opens the file again and puts in what
+    /// is not there.
+    ///
+    /// # Errors
+    /// The spool was closed without being able to say so: nothing is known, and nothing may be acknowledged.
+    pub async fn wait(self) -> Result<(), Closed> {
+        self.0.await.map_err(|_| Closed)
     }
 }
 

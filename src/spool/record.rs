@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::uplink::{Crc, Eui64, Flags, Kind, Modulation, Moment, Rx, TimeSource, Uplink};
 
+use super::Routed;
 use super::store::RouteId;
 
 /// Format byte of [`RecordV1`].
@@ -102,8 +103,8 @@ wire_enum!(CrcV1 for Crc { Ok, Absent, Unknown });
     reason = "handed over one at a time; a box would be an allocation a record"
 )]
 pub enum Entry {
-    /// One of ours.
-    Mine(Uplink),
+    /// One of ours, with those of its routes that are.
+    Mine(Routed),
     /// Somebody else's.
     Other,
     /// Of a format this version does not know. Kept, never delivered by this version.
@@ -189,10 +190,13 @@ fn checksum(format: u8, body: &[u8]) -> u32 {
 /// Decodes a value, completely only where one of `routes` is among its own.
 pub(super) fn read(bytes: &[u8], routes: &[RouteId]) -> Entry {
     match decode(bytes) {
-        Decoded::Record(record) if record.routes.iter().any(|id| routes.contains(&RouteId(*id))) => {
-            Entry::Mine(uplink_of(&record))
+        Decoded::Record(record) => {
+            let ours = record.routes.iter().copied().map(RouteId).filter(|id| routes.contains(id));
+            match ours.collect::<Vec<_>>() {
+                ours if ours.is_empty() => Entry::Other,
+                ours => Entry::Mine(Routed { uplink: uplink_of(&record), routes: ours }),
+            }
         }
-        Decoded::Record(_) => Entry::Other,
         Decoded::Unknown(format) => Entry::Unknown(format),
         Decoded::Damaged => Entry::Damaged,
     }
@@ -224,6 +228,14 @@ pub(super) fn outline(bytes: &[u8]) -> Result<Outline, Unreadable> {
         }),
         Decoded::Unknown(_) => Err(Unreadable::Unknown),
         Decoded::Damaged => Err(Unreadable::Damaged),
+    }
+}
+
+/// Kind and id of a value that can be read.
+pub(super) fn identity(bytes: &[u8]) -> Option<(Kind, uuid::Uuid)> {
+    match decode(bytes) {
+        Decoded::Record(record) => Some((record.kind.into(), uuid::Uuid::from_bytes(record.id))),
+        Decoded::Unknown(_) | Decoded::Damaged => None,
     }
 }
 
@@ -369,7 +381,8 @@ mod tests {
         let bytes = encode(&sample(), &[RouteId(3), RouteId(300)]).unwrap();
         assert_eq!(data_encoding::HEXLOWER.encode(&bytes), GOLDEN_V1);
         let stored = data_encoding::HEXLOWER.decode(GOLDEN_V1.as_bytes()).unwrap();
-        assert_eq!(read(&stored, &[RouteId(300)]), Entry::Mine(sample()));
+        let mine = Routed { uplink: sample(), routes: vec![RouteId(300)] };
+        assert_eq!(read(&stored, &[RouteId(300)]), Entry::Mine(mine));
         assert_eq!(read(&stored, &[RouteId(4)]), Entry::Other);
     }
 

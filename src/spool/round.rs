@@ -117,6 +117,7 @@ impl<'t> Round<'t> {
             Settlement::Delivered => account.delivered = account.delivered.saturating_add(1),
             Settlement::Refused { .. } => account.dead = account.dead.saturating_add(1),
             Settlement::Damaged => account.lose(Loss::Damaged, 1),
+            Settlement::Filtered => account.lose(Loss::Filtered, 1),
         }
     }
 
@@ -303,7 +304,10 @@ mod tests {
             postcard::from_bytes(body).unwrap();
         assert_eq!((reason, attempts, refused_us), ("http: 422", 3, 1_795_465_260_123_456));
         let heard = work(0..1, &clock).uplinks.remove(0).uplink;
-        assert_eq!(read(record, &[RouteId(0)]), Entry::Mine(heard));
+        assert_eq!(
+            read(record, &[RouteId(0)]),
+            Entry::Mine(Routed { uplink: heard, routes: vec![RouteId(0)] })
+        );
         assert_eq!(store.view(0).records, 0, "it left the log");
     }
 }

@@ -43,6 +43,19 @@ const ID_END: u32 = u32::MAX / 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteId(pub(super) u32);
 
+impl RouteId {
+    /// The number that stands for it in the file.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// A route that no spool made.
+    #[cfg(test)]
+    pub(crate) fn for_test(number: u32) -> RouteId {
+        RouteId(number)
+    }
+}
+
 /// Counts over the life of the spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -206,6 +219,13 @@ impl Store {
         Ok(())
     }
 
+    /// Whether everybody whom a record with these routes is for has settled it.
+    pub(super) fn is_settled(&self, seq: u64, routes: &[RouteId]) -> bool {
+        let has_settled =
+            |id: &AccountId| self.state.accounts.get(id).is_none_or(|account| account.settled.contains(seq));
+        self.state.accounts_of(routes).iter().all(has_settled)
+    }
+
     /// The notes stored last.
     pub(super) fn notes(&self) -> Result<Vec<Note>, StoreError> {
         let txn = self.database.begin_read()?;
@@ -293,6 +313,20 @@ pub(super) fn read_account(database: &Database, id: AccountId) -> Result<Option<
     let txn = database.begin_read()?;
     let values = txn.open_table(STATE)?;
     values.get(account_key(id).as_str())?.map(|value| open_value(value.value(), "account")).transpose()
+}
+
+/// Reads the routes of one account, with their flows.
+pub(super) fn read_routes(database: &Database, id: AccountId) -> Result<Vec<(RouteId, String)>, StoreError> {
+    let table = database.begin_read()?.open_table(ROUTE)?;
+    let mut routes = Vec::new();
+    for row in table.iter()? {
+        let (route_id, value) = row?;
+        let route: Route = open_value(value.value(), "route")?;
+        if route.account == id.0 {
+            routes.push((RouteId(route_id.value()), route.flow));
+        }
+    }
+    Ok(routes)
 }
 
 /// Reads the values and makes the tables that are missing.

@@ -6,7 +6,7 @@
 //!  settlements (by credit) ─┘              │
 //!                                          └── durable when the first uplink waited COMMIT_WINDOW, when 256 KiB of uplinks
 //!                                              (less in a small spool) or 256 settlements wait (RULES S30), when
-//!                                              numbers or routes are new, and at the end
+//!                                              numbers or routes are new, when a source waits for it, and at the end
 //! ```
 //!
 //! A round that is not forced costs no I/O: redb keeps it in its write buffer. An I/O error poisons a redb handle for
@@ -29,7 +29,8 @@ use crate::clock::Clock;
 use super::account::AccountId;
 use super::open::{self, Backend, SetAside};
 use super::store::{self, Limits, RouteId, State, Store, Work};
-use super::{Note, RouteName, Routed, Settings, Settlement, Shared, View};
+use super::waiters::{Done, Waiters};
+use super::{COMMIT_WINDOW, Note, RouteName, Routed, Settings, Settlement, Shared, View};
 
 /// Settlements that may wait for a durable round (RULES S30).
 const SETTLES_UNTIL_DURABLE: usize = 256;
@@ -47,8 +48,16 @@ const REOPEN_LAST: Duration = Duration::from_secs(30);
 /// What rooms ask of the writer.
 #[derive(Debug)]
 pub(super) enum Message {
-    Append { uplinks: Vec<Routed>, notes: Vec<Note> },
-    Routes { names: Vec<RouteName>, reply: oneshot::Sender<Vec<(RouteId, AccountId)>> },
+    Append {
+        uplinks: Vec<Routed>,
+        notes: Vec<Note>,
+        /// Told when they are safe.
+        waiter: Option<oneshot::Sender<()>>,
+    },
+    Routes {
+        names: Vec<RouteName>,
+        reply: oneshot::Sender<Vec<(RouteId, AccountId)>>,
+    },
 }
 
 /// A lane's word about one record.
@@ -96,6 +105,7 @@ pub(super) struct Writer {
     due: Option<Instant>,
     unsynced_settles: usize,
     replies: Vec<RoutesReply>,
+    waiters: Waiters,
 }
 
 impl Writer {
@@ -125,6 +135,7 @@ impl Writer {
             due: None,
             unsynced_settles: 0,
             replies: Vec::new(),
+            waiters: Waiters::default(),
         }
     }
 
@@ -163,13 +174,18 @@ impl Writer {
 
     /// Waits for something to do.
     async fn wait(&mut self, work: &mut Work, expire_at: Instant) {
-        let due = self.due.unwrap_or(expire_at).min(expire_at);
+        let due = self.due().unwrap_or(expire_at).min(expire_at);
         tokio::select! {
             Some(message) = self.ends.append.recv() => self.take(work, message),
             Some(settle) = self.ends.settle.recv() => work.settles.push(settle),
             _ = &mut self.ends.close => self.begin_closing(),
             () = tokio::time::sleep_until(due) => {}
         }
+    }
+
+    /// When the next round must be durable.
+    fn due(&self) -> Option<Instant> {
+        self.due.into_iter().chain(self.waiters.due()).min()
     }
 
     fn begin_closing(&mut self) {
@@ -180,7 +196,11 @@ impl Writer {
 
     fn take(&mut self, work: &mut Work, message: Message) {
         match message {
-            Message::Append { uplinks, notes } => {
+            Message::Append { uplinks, notes, waiter } => {
+                if let Some(reply) = waiter {
+                    let by = Instant::now() + self.settings.commit_window.min(COMMIT_WINDOW);
+                    self.waiters.add(reply, &uplinks, work.uplinks.len(), by);
+                }
                 work.bytes += uplinks.iter().map(store::estimate).sum::<u64>();
                 work.uplinks.extend(uplinks);
                 keep_last(&mut work.notes, notes);
@@ -208,8 +228,9 @@ impl Writer {
         let mut wait = REOPEN_FIRST;
         loop {
             let durable = self.closing || self.must_be_durable(&work);
+            let first_seq = self.store.as_ref().map(|store| store.state().next_seq);
             let error = match self.try_round(&work, durable, expire) {
-                Ok(was_durable) => return self.after_round(work, was_durable),
+                Ok(was_durable) => return self.after_round(work, was_durable, first_seq),
                 Err(error) => error,
             };
             if self.closing {
@@ -243,7 +264,11 @@ impl Writer {
     }
 
     fn must_be_durable(&self, work: &Work) -> bool {
-        self.due.is_some_and(|due| Instant::now() >= due)
+        // What was refused for good has left the log for the dead letters, and has not arrived anywhere: whoever waits for
+        // such an uplink must not take that for safe before it is on the disk.
+        let buries = || work.settles.iter().any(|settle| settle.settlement != Settlement::Delivered);
+        self.due().is_some_and(|due| Instant::now() >= due)
+            || (!self.waiters.is_empty() && buries())
             || self.is_much(work)
             || self.unsynced_settles + work.settles.len() >= SETTLES_UNTIL_DURABLE
     }
@@ -259,7 +284,8 @@ impl Writer {
             .map_err(|error| error.to_string())
     }
 
-    fn after_round(&mut self, work: Work, durable: bool) {
+    fn after_round(&mut self, work: Work, durable: bool, first_seq: Option<u64>) {
+        let put_in = work.uplinks.len() as u64;
         if durable {
             self.unsynced.clear();
             self.unsynced_bytes = 0;
@@ -285,6 +311,10 @@ impl Writer {
                 // Whoever asked may have gone; then nobody needs the answer.
                 let _ = reply.send(store.find_routes(&names));
             }
+            let all_safe = self.unsynced.is_empty();
+            let first_seq = first_seq.filter(|first| first + put_in == store.state().next_seq);
+            let done = Done { durable, all_safe, first_seq };
+            self.waiters.answer(done, |seq, routes| store.is_settled(seq, routes));
         }
     }
 
@@ -325,6 +355,7 @@ impl Writer {
     fn install(&mut self, mut store: Store, work: &mut Work) -> Result<(), redb::Error> {
         let arrived = store.committed().saturating_sub(self.known_committed);
         store.adopt(&self.known)?;
+        self.waiters.forget_numbers();
         self.shared.set(Some(store.database()));
         self.store = Some(store);
         self.generation += 1;

@@ -1,6 +1,7 @@
 //! A spool with two integrations, and lanes over it. Shared with the tests of MQTT.
 
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use packhorse::clock::ManualClock;
 use packhorse::config::{OnReject, Retry, Strategy, SuccessCodes};
 use packhorse::delivery::outcome::{Failure, Layer, Outcome, Receipt};
 use packhorse::delivery::{Lane, LaneSettings, LaneStatus, Lease, LinkUp, Ordering, State};
+use packhorse::history::History;
 use packhorse::spool::{
     AccountId, AccountView, Backend, Ledger, RouteId, RouteName, Routed, Settings, Spool, View,
 };
@@ -37,6 +39,9 @@ pub(crate) struct Bench {
     pub(crate) link_up: LinkUp,
     spool: Option<Spool>,
     routes: Vec<(RouteId, AccountId)>,
+    /// Further routes to us, of flows with overrides of their own.
+    flows: Vec<RouteId>,
+    pub(crate) variant_of: HashMap<RouteId, usize>,
     made: u128,
 }
 
@@ -54,6 +59,8 @@ impl Bench {
             link_up: LinkUp::new(),
             spool: None,
             routes: Vec::new(),
+            flows: Vec::new(),
+            variant_of: HashMap::new(),
             made: 0,
         };
         bench.open().await;
@@ -88,7 +95,21 @@ impl Bench {
 
     pub(crate) fn ledger(&self, to: To) -> Ledger {
         let (route, account) = self.routes[usize::from(to == To::Them)];
-        self.spool().ledger(account, vec![route])
+        let routes = if to == To::Them { vec![route] } else { self.ways() };
+        self.spool().ledger(account, routes)
+    }
+
+    /// Two flows to us that override alike, and one that overrides otherwise.
+    pub(crate) async fn add_flows(&mut self) {
+        let name = |flow: &str| RouteName { flow: flow.into(), kind: "http".into(), name: "us".into() };
+        let made = self.spool().routes(["raw", "raw-too", "other"].map(name).to_vec()).await.unwrap();
+        self.flows = made.into_iter().map(|(route, _)| route).collect();
+        self.variant_of = self.flows.iter().copied().zip([1, 1, 2]).collect();
+    }
+
+    /// Every route to us.
+    pub(crate) fn ways(&self) -> Vec<RouteId> {
+        std::iter::once(self.routes[0].0).chain(self.flows.iter().copied()).collect()
     }
 
     pub(crate) fn lane(&self, ordering: Ordering, retry: Retry) -> (Lane, watch::Receiver<LaneStatus>) {
@@ -101,7 +122,14 @@ impl Bench {
         ordering: Ordering,
         retry: Retry,
     ) -> (Lane, watch::Receiver<LaneStatus>) {
-        let settings = LaneSettings { name: Arc::from("us"), retry, ordering, seed: 1 };
+        let settings = LaneSettings {
+            name: Arc::from("us"),
+            retry,
+            ordering,
+            seed: 1,
+            variant_of: self.variant_of.clone(),
+            history: History::new(100),
+        };
         Lane::new(settings, self.ledger(to), self.clock.clone(), self.link_up.clone())
     }
 
@@ -118,9 +146,14 @@ impl Bench {
             To::Them => vec![self.routes[1].0],
             To::Both => self.routes.iter().map(|(route, _)| *route).collect(),
         };
+        self.append_by(&routes, frames).await;
+    }
+
+    /// Appends records with these routes.
+    pub(crate) async fn append_by(&mut self, routes: &[RouteId], frames: &[Frame]) {
         let routed = frames.iter().map(|(device, len)| {
             self.made += 1;
-            Routed { uplink: uplink(self.made - 1, *device, *len), routes: routes.clone() }
+            Routed { uplink: uplink(self.made - 1, *device, *len), routes: routes.to_vec() }
         });
         let routed = routed.collect();
         self.spool().appender().append(routed, Vec::new()).await.unwrap();

@@ -7,3 +7,4 @@ mod model;
 mod order;
 mod reopen;
 mod retry;
+mod variants;

@@ -7,8 +7,10 @@ use std::time::Duration;
 use packhorse::clock::{Clock, SystemClock};
 use packhorse::config::Config;
 use packhorse::delivery::{LaneStatus, Ordering, State, Stopper};
+use packhorse::flow::Variant;
 use packhorse::integration::Integration;
 use packhorse::integration::dial::Dial;
+use packhorse::render::Interpreter;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -56,8 +58,9 @@ impl World {
         bench.append(To::Us, backlog).await;
         let (integration, lane, seen) = make(&bench, port, keys);
         let Integration::Mqtt(mqtt) = integration else { panic!() };
-        let (stopper, stop) = Stopper::new();
-        let running = Running::Task(tokio::spawn(mqtt.run(lane, stop)));
+        let (stopper, mut stop) = Stopper::new();
+        let mut lane = lane;
+        let running = Running::Task(tokio::spawn(async move { mqtt.run(&mut lane, &mut stop).await }));
         World { bench, seen, stopper, running }
     }
 
@@ -96,7 +99,10 @@ fn make(
     let config = Config::parse(&text, Path::new("/nowhere/packhorse.toml")).unwrap().config;
     let clock: std::sync::Arc<dyn Clock> = std::sync::Arc::new(SystemClock::new());
     let integration = &config.integrations[0];
-    let client = Integration::try_new(&config.gateway.name, integration, &Dial::new(clock)).unwrap();
+    let client = {
+        let interpreter = Interpreter::plain(&config.gateway.name);
+        Integration::try_new(integration, &Dial::new(clock), &interpreter, &[Variant::default()]).unwrap()
+    };
     let (lane, seen) = bench.lane(Ordering::Stream, integration.retry.clone());
     (client, lane, seen)
 }

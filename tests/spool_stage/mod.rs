@@ -99,6 +99,11 @@ pub async fn two(spool: &Spool) -> Two {
     Two { routes: vec![made[0].0, made[1].0], accounts: [made[0].1, made[1].1], ledgers }
 }
 
+/// What one of the ledgers sees of a record.
+pub fn mine_of(uplink: Uplink, route: RouteId) -> Routed {
+    Routed { uplink, routes: vec![route] }
+}
+
 pub async fn append(appender: &Appender, routes: &[RouteId], uplinks: impl IntoIterator<Item = Uplink>) {
     let routed = uplinks.into_iter().map(|uplink| Routed { uplink, routes: routes.to_vec() }).collect();
     appender.append(routed, Vec::new()).await.unwrap();
@@ -139,7 +144,7 @@ pub fn mine(ledger: &Ledger) -> Vec<(u64, u64)> {
     entries(ledger)
         .into_iter()
         .filter_map(|(seq, entry)| match entry {
-            Entry::Mine(uplink) => Some((seq, number(&uplink))),
+            Entry::Mine(mine) => Some((seq, number(&mine.uplink))),
             _ => None,
         })
         .collect()

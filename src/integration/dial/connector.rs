@@ -40,6 +40,12 @@ impl HttpConnector {
     }
 }
 
+impl Clone for HttpConnector {
+    fn clone(&self) -> HttpConnector {
+        HttpConnector { tcp: TcpConnector::default(), tls: self.tls.clone() }
+    }
+}
+
 impl Connector<()> for HttpConnector {
     type Out = Box<dyn Transport>;
 

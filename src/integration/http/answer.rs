@@ -122,6 +122,7 @@ mod tests {
                     continue;
                 }
                 Outcome::Failed(failure) => failure.blame,
+                Outcome::Filtered => panic!("{code}"),
             };
             let expected = match code {
                 408 | 425 | 429 | 500..=599 => Blame::Link { retry_after: Some(Duration::from_secs(7)) },

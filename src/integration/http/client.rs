@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::Agent;
 use ureq::http::header::{DATE, HeaderName, LOCATION, RETRY_AFTER};
@@ -19,11 +19,13 @@ use super::request::RequestMaker;
 use super::target::Target;
 use crate::clock::Clock;
 use crate::config::{Http, Integration, IntegrationKind, Problem, SuccessCodes, Tls};
-use crate::delivery::outcome::Outcome;
+use crate::delivery::Lease;
+use crate::delivery::outcome::{Failure, Layer, Outcome, Report};
+use crate::flow::Variant;
+use crate::history::Exchange;
 use crate::integration::dial::{Dial, HttpConnector, Lookup, Peer, http_failure};
-use crate::lorawan::Devices;
 use crate::printable::printable;
-use crate::render::Message;
+use crate::render::{Interpreter, Meaning};
 use crate::uplink::Uplink;
 
 /// Each connection has one such buffer in and one out, in bytes. An answer's headers must fit into one.
@@ -46,12 +48,15 @@ const KEPT_BODY_BYTES: usize = 1_024;
 const USER_AGENT: &str = concat!("packhorse/", env!("CARGO_PKG_VERSION"));
 
 /// Sends the uplinks of one integration. Shared by its workers.
+#[derive(Clone)]
 pub struct HttpClient {
     name: String,
-    gateway: String,
-    devices: Devices,
+    interpreter: Interpreter,
     agent: Agent,
-    requests: RequestMaker,
+    /// What an agent is made of.
+    limits: ureq::config::Config,
+    connector: HttpConnector,
+    requests: Arc<RequestMaker>,
     success: SuccessCodes,
     timeout: Duration,
     peer: Peer,
@@ -59,12 +64,38 @@ pub struct HttpClient {
     clock: Arc<dyn Clock>,
 }
 
+/// What is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending<'a> {
+    /// The uplink.
+    pub uplink: &'a Uplink,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// Which of the integration's variants.
+    pub variant: usize,
+    /// It was sent in another variant before: this one needs a key of its own (RULES S5).
+    pub extra: bool,
+}
+
+impl<'a> Sending<'a> {
+    /// What a lease asks for.
+    pub fn of(lease: &'a Lease) -> Sending<'a> {
+        Sending { uplink: &lease.uplink, attempt: lease.attempt, variant: lease.variant, extra: lease.extra }
+    }
+
+    /// The first attempt of an uplink, in the plain variant.
+    pub fn first(uplink: &'a Uplink) -> Sending<'a> {
+        Sending { uplink, attempt: 1, variant: 0, extra: false }
+    }
+}
+
 impl HttpClient {
     /// Checks everything about `integration` that can be checked without sending, and reads its certificates.
     pub fn try_new(
-        gateway_name: &str,
         integration: &Integration,
         dial: &Dial,
+        interpreter: &Interpreter,
+        variants: &[Variant],
     ) -> Result<HttpClient, Vec<Problem>> {
         let key = |name: &str| format!("integration.{}.{name}", *integration.name);
         let IntegrationKind::Http(http) = &integration.kind else {
@@ -78,14 +109,15 @@ impl HttpClient {
         }
         let target = Target::try_new(integration, http)?;
         let connector = kept(connector(integration, &target, dial), &mut problems);
-        let requests = kept(RequestMaker::try_new(integration, http, &target), &mut problems);
+        let requests = kept(RequestMaker::try_new(integration, http, &target, variants), &mut problems);
         match (connector, requests) {
             (Some(connector), Some(requests)) if problems.is_empty() => Ok(HttpClient {
                 name: integration.name.value.clone(),
-                gateway: gateway_name.to_owned(),
-                devices: Devices::default(),
-                agent: Agent::with_parts(limits(http), connector, Lookup::default()),
-                requests,
+                agent: Agent::with_parts(limits(http), connector.clone(), Lookup::default()),
+                limits: limits(http),
+                connector,
+                requests: Arc::new(requests),
+                interpreter: interpreter.clone(),
                 success: http.success_codes.clone(),
                 timeout: http.timeout,
                 peer: target.peer,
@@ -96,24 +128,65 @@ impl HttpClient {
         }
     }
 
-    /// Sends `uplink` and waits for the answer, no longer than `timeout`. `attempt` counts from 1.
-    pub fn send(&self, uplink: &Uplink, attempt: u32) -> Outcome {
-        let message = self.message(uplink);
-        let request = match self.requests.make(&message, attempt) {
-            Ok(request) => request,
-            Err(failure) => return Outcome::Failed(failure),
+    /// Sends an uplink and waits for the answer, no longer than `timeout`, the function's time apart.
+    pub fn send(&self, sending: &Sending<'_>) -> Report {
+        let Some(way) = self.requests.way(sending.variant) else {
+            // A lane has as many variants as its integration was built with.
+            let failure = Failure::link(Layer::Render, "this way to send it is not configured any more");
+            return Outcome::Failed(failure).into();
         };
-        match self.agent.run(request) {
+        let message = match way.interpret(&self.interpreter, sending.uplink) {
+            Meaning::Message(message) => message,
+            Meaning::Dropped => return Outcome::Filtered.into(),
+        };
+        let made = match self.requests.make(way, &message, sending) {
+            Ok(made) => made,
+            Err(failure) => {
+                let exchange = Exchange { device: message.shown_device(), ..Exchange::default() };
+                return Report { outcome: Outcome::Failed(failure), exchange: Some(exchange) };
+            }
+        };
+        let mut exchange = made.exchange;
+        let started = Instant::now();
+        let outcome = match self.agent.run(made.request) {
             Ok(response) => {
-                self.read(response, Some(&message)).judge(&self.success, &self.peer.host, &self.name)
+                let answer = self.read(response, |foreign| message.hide(foreign));
+                exchange.code = Some(answer.status.as_u16().to_string());
+                exchange.answer.clone_from(&answer.body);
+                answer.judge(&self.success, &self.peer.host, &self.name)
             }
             Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.timeout)),
-        }
+        };
+        exchange.took = started.elapsed();
+        Report { outcome, exchange: Some(exchange) }
     }
 
-    /// Ends the requests in flight and refuses new ones, for good.
+    /// Ends the requests in flight and refuses new ones, for good; see [`HttpClient::reopened`].
     pub fn shutdown(&self) {
         self.agent.clone().shutdown();
+    }
+
+    /// The same client with connections of its own, and open whatever became of this one.
+    pub fn reopened(&self) -> HttpClient {
+        let agent = Agent::with_parts(self.limits.clone(), self.connector.clone(), Lookup::default());
+        HttpClient { agent, ..self.clone() }
+    }
+
+    /// Whether the endpoint can be reached and does not refuse us, asked without an uplink: by OPTIONS (RFC 9110, section
+    /// 9.3.7), to which every answer is welcome that would not make an integration wait.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn probe(&self) -> Result<(), Failure> {
+        let response = self.agent.run(self.requests.probe()?);
+        let response = response.map_err(|error| http_failure(&error, &self.peer, self.timeout))?;
+        let answer = self.read(response, str::to_owned);
+        let is_in_the_way =
+            matches!(answer.status.as_u16(), 300..=399 | 401 | 403 | 407 | 408 | 425 | 429 | 500..);
+        match answer.judge(&self.success, &self.peer.host, &self.name) {
+            Outcome::Failed(failure) if is_in_the_way => Err(failure),
+            _ => Ok(()),
+        }
     }
 
     /// The URL for people: its placeholders as they are, no query.
@@ -121,29 +194,19 @@ impl HttpClient {
         &self.shown_url
     }
 
-    fn message<'a>(&'a self, uplink: &'a Uplink) -> Message<'a> {
-        Message::of(&self.gateway, &self.devices, uplink)
-    }
-
-    /// `message` is what was sent, if anything was.
-    fn read(&self, mut response: Response<ureq::Body>, message: Option<&Message<'_>>) -> Answer {
+    fn read(&self, mut response: Response<ureq::Body>, hide: impl Fn(&str) -> String) -> Answer {
         let headers = response.headers();
         let retry_after = retry_after(text(headers, RETRY_AFTER), text(headers, DATE), self.clock.wall_us());
-        let location = self.shown(text(headers, LOCATION).unwrap_or_default(), message);
+        let location = self.shown(&hide(text(headers, LOCATION).unwrap_or_default()));
         let status = response.status();
         let body = drained(response.body_mut().as_reader());
-        let body = if self.success.contains(status.as_u16()) {
-            String::new()
-        } else {
-            self.shown(&String::from_utf8_lossy(&body), message)
-        };
+        let body = self.shown(&hide(&String::from_utf8_lossy(&body)));
         Answer { status, retry_after, location, body }
     }
 
     /// Foreign text, fit for people: none of our secrets, nothing that a terminal obeys.
-    fn shown(&self, foreign: &str, message: Option<&Message<'_>>) -> String {
-        let hidden = self.requests.hide(foreign);
-        printable(&message.map_or_else(|| hidden.clone(), |message| message.hide(&hidden)))
+    fn shown(&self, foreign: &str) -> String {
+        printable(&self.requests.hide(foreign))
     }
 }
 

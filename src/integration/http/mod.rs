@@ -36,9 +36,11 @@ use std::time::Duration;
 use crate::config::{self, IntegrationKind, Problem};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::delivery::{Lane, Stop};
+use crate::flow::Variant;
 use crate::integration::dial::Dial;
+use crate::render::Interpreter;
 
-pub use client::HttpClient;
+pub use client::{HttpClient, Sending};
 use workers::Workers;
 
 /// How long requests under way may take to finish once the agent is to stop; after that they are broken off, stay in the
@@ -48,7 +50,7 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// An HTTP integration, ready to run.
 #[derive(Debug)]
 pub struct Http {
-    client: Arc<HttpClient>,
+    client: HttpClient,
     parallel: usize,
 }
 
@@ -58,26 +60,27 @@ impl Http {
     /// # Errors
     /// What is wrong with its settings.
     pub fn try_new(
-        gateway: &str,
         integration: &config::Integration,
         dial: &Dial,
+        interpreter: &Interpreter,
+        variants: &[Variant],
     ) -> Result<Http, Vec<Problem>> {
         let parallel = match &integration.kind {
             IntegrationKind::Http(http) => usize::from(http.parallel),
             IntegrationKind::Mqtt(_) => 1,
         };
-        Ok(Http { client: Arc::new(HttpClient::try_new(gateway, integration, dial)?), parallel })
+        Ok(Http { client: HttpClient::try_new(integration, dial, interpreter, variants)?, parallel })
     }
 
     /// Drives the lane until `stop`.
-    pub async fn run(self, mut lane: Lane, mut stop: Stop) {
-        let mut workers = Workers::new(Arc::clone(&self.client), Arc::clone(lane.name()));
+    pub async fn run(&self, lane: &mut Lane, stop: &mut Stop) {
+        let mut workers = Workers::new(Arc::new(self.client.reopened()), Arc::clone(lane.name()));
         loop {
             let has_room = lane.in_flight() < self.parallel;
             tokio::select! {
                 biased;
                 () = stop.stopped() => break,
-                (lease, outcome) = workers.done() => lane.settle(lease, outcome),
+                (lease, report) = workers.done() => lane.settle(lease, report),
                 lease = lane.next(), if has_room => {
                     if let Err(lease) = workers.send(lease) {
                         lane.release(lease);
@@ -86,19 +89,32 @@ impl Http {
                 }
             }
         }
-        self.finish(&mut lane, &mut workers).await;
+        finish(lane, &mut workers).await;
     }
 
-    async fn finish(&self, lane: &mut Lane, workers: &mut Workers) {
-        let deadline = tokio::time::Instant::now() + STOP_GRACE;
-        while lane.in_flight() > 0 {
-            tokio::select! {
-                (lease, outcome) = workers.done() => lane.settle(lease, outcome),
-                () = tokio::time::sleep_until(deadline) => break,
-            }
-        }
-        self.client.shutdown();
+    /// Whether the endpoint can be reached and does not refuse us, asked without an uplink.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn probe(&self) -> Result<(), Failure> {
+        let client = Arc::new(self.client.reopened());
+        let asking = Arc::clone(&client);
+        let asked = tokio::task::spawn_blocking(move || asking.probe());
+        asked.await.unwrap_or_else(|_| Err(Failure::link(Layer::Http, "the probe was broken off")))
     }
+}
+
+/// Waits for what is under way, then breaks it off and takes it back.
+async fn finish(lane: &mut Lane, workers: &mut Workers) {
+    let deadline = tokio::time::Instant::now() + STOP_GRACE;
+    while lane.in_flight() > 0 {
+        tokio::select! {
+            (lease, report) = workers.done() => lane.settle(lease, report),
+            () = tokio::time::sleep_until(deadline) => break,
+        }
+    }
+    workers.shutdown();
+    lane.abandon();
 }
 
 /// What was made, or nothing and one problem more or several.

@@ -10,12 +10,16 @@ use ureq::http::header::{
 };
 use ureq::http::{self, Request};
 
+use super::client::Sending;
 use super::kept;
 use super::target::Target;
 use crate::config::{Http, Integration, Method, Problem, Secret, Spot};
 use crate::delivery::outcome::{Failure, Layer};
+use crate::flow::Variant;
+use crate::history::Exchange;
 use crate::integration::auth::Credentials;
-use crate::render::{Message, Purpose, RenderError, Renderer, Template, percent_encode};
+use crate::integration::way::Way;
+use crate::render::{Message, Purpose, RenderError, Template, percent_encode};
 
 /// Headers that frame a message (RFC 9112, sections 6 and 9, and what goes with them).
 const FRAMING: [HeaderName; 7] =
@@ -28,13 +32,19 @@ const MAX_LINE_BYTES: usize = super::client::BUFFER_BYTES - 512;
 /// A word of a header value that is shorter than this is no key.
 const MIN_KEY_CHARS: usize = 8;
 
+/// A request, and what may be shown of it.
+pub(super) struct Made {
+    pub(super) request: Request<Vec<u8>>,
+    pub(super) exchange: Exchange,
+}
+
 /// Makes the requests of one integration. Holds secrets, so it has no `Debug`.
 pub(super) struct RequestMaker {
     method: http::Method,
     url: Template,
     headers: Vec<(HeaderName, Template)>,
     credentials: Credentials,
-    renderer: Renderer,
+    ways: Vec<Way>,
     /// What an answer must not show, besides the credentials.
     hidden: Vec<String>,
 }
@@ -44,37 +54,48 @@ impl RequestMaker {
         integration: &Integration,
         http: &Http,
         target: &Target,
+        variants: &[Variant],
     ) -> Result<RequestMaker, Vec<Problem>> {
         let mut problems = Vec::new();
         let table = format!("integration.{}", *integration.name);
-        let renderer = kept(Renderer::try_new(integration), &mut problems);
+        let ways = kept(Way::all(integration, variants), &mut problems);
         let credentials =
             kept(Credentials::try_new(&format!("{table}.auth"), &integration.auth), &mut problems);
         let taken = credentials.as_ref().and_then(Credentials::header_name);
         let headers = kept(headers(&format!("{table}.headers"), &http.headers, taken), &mut problems);
-        match (renderer, credentials, headers) {
-            (Some(renderer), Some(credentials), Some(headers)) => Ok(RequestMaker {
+        match (ways, credentials, headers) {
+            (Some(ways), Some(credentials), Some(headers)) => Ok(RequestMaker {
                 method: method(http.method),
                 url: target.url.clone(),
                 headers,
                 credentials,
-                renderer,
+                ways,
                 hidden: hidden(target, &http.headers),
             }),
             _ => Err(problems),
         }
     }
 
-    /// The request of attempt number `attempt`. A failure blames the record.
-    pub(super) fn make(&self, message: &Message<'_>, attempt: u32) -> Result<Request<Vec<u8>>, Failure> {
-        let body = self.renderer.body(message)?;
+    /// One of the integration's variants.
+    pub(super) fn way(&self, variant: usize) -> Option<&Way> {
+        self.ways.get(variant)
+    }
+
+    /// The request for `message` on this way. A failure blames the record.
+    pub(super) fn make(
+        &self,
+        way: &Way,
+        message: &Message<'_>,
+        sending: &Sending<'_>,
+    ) -> Result<Made, Failure> {
+        let body = way.renderer.body(message)?;
         let is_fixed = self.url.is_static() && self.headers.iter().all(|(_, value)| value.is_static());
         let context = if is_fixed { serde_json::Value::Null } else { message.context() };
 
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, value(body.content_type.to_string(), "Content-Type")?);
-        headers.insert("idempotency-key", value(message.uplink.id.to_string(), "Idempotency-Key")?);
-        headers.insert("x-attempt", HeaderValue::from(attempt));
+        headers.insert("idempotency-key", value(key_of(way, sending), "Idempotency-Key")?);
+        headers.insert("x-attempt", HeaderValue::from(sending.attempt));
         for (name, template) in &self.headers {
             let rendered = template.render(&context).map_err(unrenderable)?;
             headers.insert(name.clone(), value(rendered, name.as_str())?);
@@ -89,6 +110,28 @@ impl RequestMaker {
         let mut request = request
             .map_err(|_| Failure::record(Layer::Render, "the URL that this uplink makes is not one"))?;
         *request.headers_mut() = headers;
+        let shown_url = message.hide(&self.hide(&request.uri().to_string()));
+        let exchange = Exchange {
+            device: message.shown_device(),
+            target: format!("{} {shown_url}", self.method),
+            body: body.shown,
+            notes: message.notes(body.warnings),
+            ..Exchange::default()
+        };
+        Ok(Made { request, exchange })
+    }
+
+    /// Asks what the endpoint offers, with our credentials: at the URL itself, or at the root where the URL depends on the
+    /// uplink.
+    pub(super) fn probe(&self) -> Result<Request<Vec<u8>>, Failure> {
+        let sample = self.url.sample().map_err(unrenderable)?;
+        let mut url = if self.url.is_static() { sample } else { origin(&sample) };
+        let mut headers = HeaderMap::new();
+        self.credentials.apply(&mut url, &mut headers);
+        let request = Request::builder().method(http::Method::OPTIONS).uri(url).body(Vec::new());
+        let mut request =
+            request.map_err(|_| Failure::link(Layer::Http, "the URL can't be asked without an uplink"))?;
+        *request.headers_mut() = headers;
         Ok(request)
     }
 
@@ -97,6 +140,21 @@ impl RequestMaker {
         let text = self.credentials.hide(text);
         self.hidden.iter().fold(text, |text, secret| text.replace(secret.as_str(), "[secret]"))
     }
+}
+
+/// The same on every attempt. A record that goes out by several flows is several messages to the far end (RULES S5).
+fn key_of(way: &Way, sending: &Sending<'_>) -> String {
+    match sending.extra {
+        false => sending.uplink.id.to_string(),
+        true => format!("{}/{}", sending.uplink.id, way.flow),
+    }
+}
+
+/// Scheme, host and port.
+fn origin(url: &str) -> String {
+    let host_at = url.find("://").map_or(0, |at| at + 3);
+    let end = url.get(host_at..).and_then(|rest| rest.find(['/', '?'])).map_or(url.len(), |at| host_at + at);
+    format!("{}/", url.get(..end).unwrap_or(url))
 }
 
 fn method(method: Method) -> http::Method {

@@ -36,8 +36,8 @@ impl Target {
         let problem = |message: &str| Problem::error(&http.url.place, key.as_str(), message);
         let url = Template::parse(&http.url, Purpose::Url)
             .map_err(|error| error.into_problem(&http.url.place, key.as_str()))?;
-        url.sample().map_err(|error| problem(&error.to_string()))?;
-        let sample: Uri = url.skeleton().parse().map_err(|_| {
+        let sample = url.sample().map_err(|error| problem(&error.to_string()))?;
+        let sample: Uri = sample.parse().map_err(|_| {
             problem("not a URL").hint("for example https://api.example.com/v1/uplinks/{{device.dev_eui}}")
         })?;
         let is_secure = match sample.scheme() {

@@ -33,30 +33,38 @@ fn dial() -> Dial {
 }
 
 fn client(integration: &Integration) -> HttpClient {
-    HttpClient::try_new("barn-roof", integration, &dial()).unwrap()
+    HttpClient::try_new(integration, &dial(), &Interpreter::plain("barn-roof"), &[Variant::default()])
+        .unwrap()
 }
 
 fn problems(integration: &Integration) -> Vec<Problem> {
-    HttpClient::try_new("barn-roof", integration, &dial()).unwrap_err()
+    HttpClient::try_new(integration, &dial(), &Interpreter::plain("barn-roof"), &[Variant::default()])
+        .unwrap_err()
 }
 
 fn failure(outcome: Outcome) -> Failure {
     match outcome {
         Outcome::Failed(failure) => failure,
-        Outcome::Delivered(receipt) => panic!("delivered: {receipt}"),
+        other => panic!("{other:?}"),
     }
+}
+
+/// Sends the uplink, `attempt` times so far.
+fn send(client: &HttpClient, attempt: u32) -> Outcome {
+    client.send(&Sending { attempt, ..Sending::first(&uplink()) }).outcome
 }
 
 /// Sends one uplink to an endpoint that answers `reply`.
 fn answered(reply: Reply) -> Outcome {
     let endpoint = Endpoint::plain(vec![reply]);
-    client(&http_integration(&endpoint.url("http", "/up"), Method::Post)).send(&uplink(), 1)
+    send(&client(&http_integration(&endpoint.url("http", "/up"), Method::Post)), 1)
 }
 
 fn shown(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Delivered(receipt) => receipt.to_string(),
         Outcome::Failed(failure) => format!("{failure} {failure:?}"),
+        Outcome::Filtered => "filtered".into(),
     }
 }
 
@@ -70,7 +78,7 @@ fn a_request_is_what_the_reference_says() {
         (spot("content-type".into()), secret("application/vnd.acme+json")),
     ];
     let client = client(&integration);
-    assert_eq!(shown(&client.send(&uplink(), 3)), "HTTP 201");
+    assert_eq!(shown(&send(&client, 3)), "HTTP 201");
 
     let request = endpoint.received();
     assert_eq!(request.line, "PUT /v1/260b1f2e/up?n=41 HTTP/1.1");
@@ -104,7 +112,7 @@ fn the_content_type_goes_with_the_body() {
         let mut integration = http_integration(&endpoint.url("http", "/up"), Method::Post);
         http_of(&mut integration).content_type = spot(content_type.into());
         integration.body = body.map(|body| spot(body.into()));
-        assert_eq!(shown(&client(&integration).send(&uplink(), 1)), "HTTP 204");
+        assert_eq!(shown(&send(&client(&integration), 1)), "HTTP 204");
         let request = endpoint.received();
         assert_eq!(request.header("content-type"), Some(header));
         assert!(request.body.starts_with(expected.as_bytes()), "{request:?}");
@@ -115,8 +123,8 @@ fn the_content_type_goes_with_the_body() {
 fn attempts_differ_in_nothing_but_their_number() {
     let endpoint = Endpoint::plain(vec![Reply::of("503 Busy", "", ""), Reply::of("204 No Content", "", "")]);
     let client = client(&http_integration(&endpoint.url("http", "/up"), Method::Patch));
-    failure(client.send(&uplink(), 1));
-    assert_eq!(shown(&client.send(&uplink(), 2)), "HTTP 204");
+    failure(send(&client, 1));
+    assert_eq!(shown(&send(&client, 2)), "HTTP 204");
     let (mut first, mut second) = (endpoint.received(), endpoint.received());
     assert_eq!((first.header("x-attempt"), second.header("x-attempt")), (Some("1"), Some("2")));
     first.headers.retain(|(name, _)| name != "x-attempt");
@@ -164,8 +172,8 @@ fn success_codes_are_the_configured_ones() {
     let mut integration = http_integration(&endpoint.url("http", "/up"), Method::Post);
     http_of(&mut integration).success_codes = SuccessCodes(vec![200..=200, 302..=302]);
     let client = client(&integration);
-    assert_eq!(failure(client.send(&uplink(), 1)).blame, Blame::Endpoint);
-    assert_eq!(shown(&client.send(&uplink(), 2)), "HTTP 302");
+    assert_eq!(failure(send(&client, 1)).blame, Blame::Endpoint);
+    assert_eq!(shown(&send(&client, 2)), "HTTP 302");
 }
 
 #[test]
@@ -199,7 +207,7 @@ fn invariant_8_no_failure_repeats_a_secret() {
             vec![(spot(both[0].1.into()), secret(other)), (spot("X-Value".into()), secret(value))];
         let client = client(&integration);
         for _ in 0..5 {
-            let outcome = client.send(&uplink(), 1);
+            let outcome = send(&client, 1);
             assert!(matches!(outcome, Outcome::Failed(_)));
             let text = shown(&outcome);
             assert!(!text.contains("s3cret"), "{text}");
@@ -218,7 +226,7 @@ fn a_record_that_cannot_be_rendered_is_refused_without_a_request() {
     unsent.kind = Kind::Other;
     for path in ["/{{device.dev_addr}}/up", "/up?x={{phy_payload_hex}}"] {
         let client = client(&http_integration(&endpoint.url("http", path), Method::Post));
-        let failure = failure(client.send(&unsent, 1));
+        let failure = failure(client.send(&Sending::first(&unsent)).outcome);
         assert_eq!((failure.layer, failure.blame), (Layer::Render, Blame::Record), "{failure}");
         unsent.content = vec![0; 8_000];
     }
@@ -230,7 +238,7 @@ fn an_endpoint_that_hangs_is_given_up_at_the_timeout() {
     let endpoint = Endpoint::plain(vec![Reply::Silence]);
     let mut integration = http_integration(&endpoint.url("http", "/up"), Method::Post);
     http_of(&mut integration).timeout = Duration::from_secs(1);
-    let failure = failure(client(&integration).send(&uplink(), 1));
+    let failure = failure(send(&client(&integration), 1));
     assert_eq!((failure.layer, failure.blame), (Layer::Http, Blame::Link { retry_after: None }));
     assert!(failure.message.ends_with("within 1s"), "{failure}");
 }
@@ -248,7 +256,7 @@ fn what_breaks_before_an_answer_is_the_links_fault_and_named() {
         (garbage.url("http", "/up"), Layer::Http, "not HTTP/1.1"),
         (headers.url("http", "/up"), Layer::Http, "bytes of headers"),
     ] {
-        let failure = failure(client(&http_integration(&url, Method::Post)).send(&uplink(), 1));
+        let failure = failure(send(&client(&http_integration(&url, Method::Post)), 1));
         assert_eq!((failure.layer, failure.blame), (layer, Blame::Link { retry_after: None }), "{failure}");
         assert!(failure.message.contains(says), "{failure}");
     }
@@ -259,10 +267,10 @@ fn a_client_that_was_shut_down_sends_no_more() {
     let endpoint = Endpoint::plain(vec![Reply::Silence]);
     let client = Arc::new(client(&http_integration(&endpoint.url("http", "/up"), Method::Post)));
     let sender = Arc::clone(&client);
-    let in_flight = std::thread::spawn(move || sender.send(&uplink(), 1));
+    let in_flight = std::thread::spawn(move || send(&sender, 1));
     endpoint.received();
     client.shutdown();
-    for outcome in [in_flight.join().unwrap(), client.send(&uplink(), 2)] {
+    for outcome in [in_flight.join().unwrap(), send(&client, 2)] {
         assert!(matches!(failure(outcome).blame, Blame::Link { .. }));
     }
 }
@@ -288,7 +296,7 @@ fn a_connection_with_tls_is_kept_and_a_session_taken_up() {
     let (endpoint, integration) = secure(vec![ok(), ok(), last, ok()], &ca.leaf("127.0.0.1"), &ca, &dir);
     let client = client(&integration);
     for _ in 0..4 {
-        assert_eq!(shown(&client.send(&uplink(), 1)), "HTTP 200");
+        assert_eq!(shown(&send(&client, 1)), "HTTP 200");
     }
     let seen: Vec<(usize, bool)> = (0..4)
         .map(|_| endpoint.received())
@@ -310,7 +318,7 @@ fn only_a_certificate_of_our_ca_for_the_right_name_will_do() {
         (ca.leaf_between("127.0.0.1", 3001, 3002), Layer::Tls, "not valid yet"),
     ] {
         let (endpoint, integration) = secure(vec![Reply::of("200 OK", "", "")], &leaf, &ca, &dir);
-        let failure = failure(client(&integration).send(&uplink(), 1));
+        let failure = failure(send(&client(&integration), 1));
         assert_eq!((failure.layer, failure.blame), (layer, Blame::Link { retry_after: None }), "{failure}");
         assert!(failure.message.contains(says), "{failure}");
         assert!(endpoint.received_no_more());
@@ -325,7 +333,8 @@ fn a_clock_that_was_never_set_is_no_obstacle_or_named_as_one() {
     let dial = Dial::new(Arc::new(clock));
     let sent = |leaf: &Leaf| {
         let (_endpoint, integration) = secure(vec![Reply::of("200 OK", "", "")], leaf, &ca, &dir);
-        HttpClient::try_new("barn-roof", &integration, &dial).unwrap().send(&uplink(), 1)
+        let interpreter = Interpreter::plain("barn-roof");
+        send(&HttpClient::try_new(&integration, &dial, &interpreter, &[Variant::default()]).unwrap(), 1)
     };
     assert_eq!(shown(&sent(&ca.leaf_between("127.0.0.1", 2020, 3000))), "HTTP 200");
     let failure = failure(sent(&ca.leaf_between("127.0.0.1", 2999, 3000)));
@@ -342,7 +351,7 @@ fn server_name_overrides_the_name_to_verify() {
     let (_endpoint, mut integration) =
         secure(vec![Reply::of("200 OK", "", "")], &ca.leaf("broker.example"), &ca, &dir);
     integration.tls.server_name = Some(spot("broker.example".to_owned()));
-    assert_eq!(shown(&client(&integration).send(&uplink(), 1)), "HTTP 200");
+    assert_eq!(shown(&send(&client(&integration), 1)), "HTTP 200");
 }
 
 #[test]
@@ -352,14 +361,14 @@ fn an_endpoint_that_asks_for_our_certificate_gets_it_or_says_so() {
     let endpoint = Endpoint::secure(reply, &ca.leaf("127.0.0.1"), Some(&ca));
     let mut integration = http_integration(&endpoint.url("https", "/up"), Method::Post);
     integration.tls.ca = Some(write(dir.path(), "ca.pem", &ca.pem()));
-    let without = failure(client(&integration).send(&uplink(), 1));
+    let without = failure(send(&client(&integration), 1));
     assert_eq!(without.layer, Layer::Tls);
     assert!(without.message.contains("set tls.cert and tls.key"), "{without}");
 
     let ours = ca.leaf("gateway");
     integration.tls.cert = Some(write(dir.path(), "gw.pem", &ours.cert));
     integration.tls.key = Some(write(dir.path(), "gw.key", &ours.key));
-    assert_eq!(shown(&client(&integration).send(&uplink(), 1)), "HTTP 200");
+    assert_eq!(shown(&send(&client(&integration), 1)), "HTTP 200");
 }
 
 #[test]
@@ -371,7 +380,7 @@ fn tls_to_a_port_without_it_and_a_handshake_that_hangs_are_named() {
     integration.tls.ca = Some(write(dir.path(), "ca.pem", &ca.pem()));
     http_of(&mut integration).timeout = Duration::from_secs(1);
     // Nobody accepts: the kernel completes the connection and that is all.
-    let hung = failure(client(&integration).send(&uplink(), 1));
+    let hung = failure(send(&client(&integration), 1));
     assert_eq!((hung.layer, hung.blame), (Layer::Tls, Blame::Link { retry_after: None }), "{hung}");
 
     http_of(&mut integration).timeout = Duration::from_secs(10);
@@ -381,7 +390,7 @@ fn tls_to_a_port_without_it_and_a_handshake_that_hangs_are_named() {
         std::io::Write::write_all(&mut second, b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         std::io::copy(&mut second, &mut std::io::sink())
     });
-    let clear = failure(client(&integration).send(&uplink(), 1));
+    let clear = failure(send(&client(&integration), 1));
     answers.join().unwrap().ok();
     assert_eq!(clear.layer, Layer::Tls);
     assert!(clear.message.contains("does not answer in TLS"), "{clear}");

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 use crate::delivery::Lease;
-use crate::delivery::outcome::Outcome;
+use crate::delivery::outcome::Report;
 
-use super::client::HttpClient;
+use super::client::{HttpClient, Sending};
 
 /// Stack of a worker: a request, its TLS and its rendering need less than half of it.
 const STACK_BYTES: usize = 256 * 1024;
@@ -19,8 +19,8 @@ pub(super) struct Workers {
     name: Arc<str>,
     jobs: jobs::Sender<Lease>,
     queue: Arc<Mutex<jobs::Receiver<Lease>>>,
-    report: mpsc::UnboundedSender<(Lease, Outcome)>,
-    reports: mpsc::UnboundedReceiver<(Lease, Outcome)>,
+    report: mpsc::UnboundedSender<(Lease, Report)>,
+    reports: mpsc::UnboundedReceiver<(Lease, Report)>,
     threads: usize,
     busy: usize,
 }
@@ -52,7 +52,7 @@ impl Workers {
     }
 
     /// Waits for the next finished request; for ever when there is none. Safe to cancel.
-    pub(super) async fn done(&mut self) -> (Lease, Outcome) {
+    pub(super) async fn done(&mut self) -> (Lease, Report) {
         match self.reports.recv().await {
             Some(done) => {
                 self.busy = self.busy.saturating_sub(1);
@@ -63,14 +63,19 @@ impl Workers {
         }
     }
 
+    /// Breaks off the requests under way.
+    pub(super) fn shutdown(&self) {
+        self.client.shutdown();
+    }
+
     fn start_thread(&self) -> std::io::Result<()> {
         let (client, queue, report) =
             (Arc::clone(&self.client), Arc::clone(&self.queue), self.report.clone());
         let work = move || {
             // The lock is held while waiting for a job, never during one. An error means the integration has stopped.
             while let Ok(lease) = { queue.lock().unwrap_or_else(PoisonError::into_inner).recv() } {
-                let outcome = client.send(&lease.uplink, lease.attempt);
-                if report.send((lease, outcome)).is_err() {
+                let answered = client.send(&Sending::of(&lease));
+                if report.send((lease, answered)).is_err() {
                     return;
                 }
             }

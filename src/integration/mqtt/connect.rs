@@ -11,7 +11,7 @@ use rumqttc::{
 use crate::delivery::outcome::{Failure, Layer};
 use crate::integration::dial::{self, Peer};
 
-use super::{CONNECT_TIMEOUT, MAX_PACKET_BYTES, Mqtt};
+use super::{Announcement, CONNECT_TIMEOUT, MAX_PACKET_BYTES, Mqtt};
 
 /// Places in the library's queue and window beside the records: birth, farewell, DISCONNECT.
 const OWN_MESSAGES: u16 = 3;
@@ -21,7 +21,7 @@ const MAX_INCOMING_BYTES: usize = 4 * 1024;
 
 impl Mqtt {
     /// A new client and event loop, for one connection.
-    pub(super) fn new_connection(&self) -> (AsyncClient, EventLoop) {
+    pub(super) fn new_connection(&self, will: Option<&Announcement>) -> (AsyncClient, EventLoop) {
         let mut options = MqttOptions::new(&self.client_id, &self.peer.host, self.peer.port);
         options
             .set_clean_session(true)
@@ -31,7 +31,7 @@ impl Mqtt {
         if let Some((username, password)) = &self.credentials {
             options.set_credentials(username, password.expose());
         }
-        if let Some(will) = &self.will {
+        if let Some(will) = will {
             options.set_last_will(LastWill::new(&will.topic, will.payload.as_bytes(), will.qos, will.retain));
         }
         if let Some(tls) = &self.tls {

@@ -28,10 +28,11 @@ use rumqttc::mqttbytes::{QoS, valid_topic};
 use crate::config::{self, IntegrationKind, MqttScheme, MqttVersion, Problem};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::delivery::{Lane, Stop};
+use crate::flow::Variant;
+use crate::history::Exchange;
 use crate::integration::dial::{Dial, Peer, TlsSource};
-use crate::lorawan::Devices;
-use crate::render::{Message, Purpose, Renderer, Template};
-use crate::uplink::Uplink;
+use crate::integration::way::Way;
+use crate::render::{Interpreter, Meaning, Message, Purpose, Template};
 
 use session::{End, Session};
 
@@ -60,18 +61,17 @@ struct Announcement {
 #[derive(Debug)]
 pub struct Mqtt {
     name: String,
-    gateway: String,
-    devices: Devices,
+    interpreter: Interpreter,
     peer: Peer,
     client_id: String,
     credentials: Option<(String, config::Secret)>,
     keep_alive: Duration,
     window: u16,
     tls: Option<TlsSource>,
-    topic: Template,
+    /// The variants, each with its topic.
+    ways: Vec<(Way, Template)>,
     qos: QoS,
     retain: bool,
-    renderer: Renderer,
     will: Option<Announcement>,
     birth: Option<Announcement>,
 }
@@ -82,9 +82,10 @@ impl Mqtt {
     /// # Errors
     /// What is wrong with its settings.
     pub fn try_new(
-        gateway: &str,
         integration: &config::Integration,
         dial: &Dial,
+        interpreter: &Interpreter,
+        variants: &[Variant],
     ) -> Result<Mqtt, Vec<Problem>> {
         let IntegrationKind::Mqtt(mqtt) = &integration.kind else { return Err(Vec::new()) };
         let key = |key: &str| format!("integration.{}.{key}", integration.name.value);
@@ -122,30 +123,27 @@ impl Mqtt {
                 .hint("use username and password, or a client certificate under tls"),
             );
         }
-        let own = OwnText { gateway, problems: &mut problems };
+        let own = OwnText { gateway: interpreter.gateway(), problems: &mut problems };
         let (client_id, will, birth) = own.render(mqtt, &key);
-        let topic = topic(&mqtt.topic, &key("topic")).map_err(|problem| problems.push(problem)).ok();
-        let renderer = Renderer::try_new(integration).map_err(|more| problems.extend(more)).ok();
+        let ways = ways(integration, mqtt, variants).map_err(|more| problems.extend(more)).ok();
         let tls = if mqtt.scheme.value.is_tls() {
             dial.tls(&key("tls"), &integration.tls).map(Some).map_err(|more| problems.extend(more)).ok()
         } else {
             Some(None)
         };
-        match (topic, renderer, tls) {
-            (Some(topic), Some(renderer), Some(tls)) if problems.is_empty() => Ok(Mqtt {
+        match (ways, tls) {
+            (Some(ways), Some(tls)) if problems.is_empty() => Ok(Mqtt {
                 name: integration.name.value.clone(),
-                gateway: gateway.to_owned(),
-                devices: Devices::default(),
+                interpreter: interpreter.clone(),
                 peer: Peer { host: mqtt.host.value.clone(), port: mqtt.port },
                 client_id,
                 credentials: credentials(mqtt),
                 keep_alive: mqtt.keep_alive,
                 window: mqtt.max_inflight.clamp(1, 64),
                 tls,
-                topic,
+                ways,
                 qos: qos(mqtt.qos),
                 retain: mqtt.retain,
-                renderer,
                 will,
                 birth,
             }),
@@ -154,13 +152,13 @@ impl Mqtt {
     }
 
     /// Drives the lane until `stop`.
-    pub async fn run(self, mut lane: Lane, mut stop: Stop) {
+    pub async fn run(&self, lane: &mut Lane, stop: &mut Stop) {
         loop {
             tokio::select! {
                 () = stop.stopped() => return,
                 () = lane.may_attempt() => {}
             }
-            match Session::new(&self, &mut lane).run(&mut stop).await {
+            match Session::new(self, lane).run(stop).await {
                 End::Stopped => return,
                 End::TryAgain => {}
                 End::Failed(failure) => lane.failed(&failure),
@@ -168,14 +166,29 @@ impl Mqtt {
         }
     }
 
-    /// What goes over the wire for an uplink.
-    fn publish_of(&self, uplink: &Uplink) -> Result<(String, Vec<u8>), Failure> {
-        self.publish(&Message::of(&self.gateway, &self.devices, uplink))
+    /// Whether the broker lets us in, asked with a connection that announces nothing.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn probe(&self) -> Result<(), Failure> {
+        session::knock(self).await
     }
 
-    fn publish(&self, message: &Message<'_>) -> Result<(String, Vec<u8>), Failure> {
-        let topic = self
-            .topic
+    /// What goes over the wire for an uplink.
+    fn publication(&self, way: usize, meaning: Meaning<'_>) -> Made {
+        let Meaning::Message(message) = meaning else { return Made::Dropped };
+        self.publish(way, &message).unwrap_or_else(|failure| {
+            let exchange = Exchange { device: message.shown_device(), ..Exchange::default() };
+            Made::Refused { failure, exchange: Box::new(exchange) }
+        })
+    }
+
+    fn publish(&self, way: usize, message: &Message<'_>) -> Result<Made, Failure> {
+        let Some((way, topic)) = self.ways.get(way) else {
+            // A lane has as many variants as its integration was built with.
+            return Err(Failure::link(Layer::Render, "this way to send it is not configured any more"));
+        };
+        let topic = topic
             .render(&message.context())
             .map_err(|error| Failure::record(Layer::Render, format!("topic: {error}")))?;
         if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES || !valid_topic(&topic) {
@@ -185,15 +198,54 @@ impl Mqtt {
             );
             return Err(Failure::record(Layer::Render, message));
         }
-        let body = self.renderer.body(message)?;
+        let body = way.renderer.body(message)?;
         let size = topic.len() + body.bytes.len() + PUBLISH_OVERHEAD_BYTES;
         if size > MAX_PACKET_BYTES {
             let message =
                 format!("the message has {size} bytes, more than the {MAX_PACKET_BYTES} a broker takes");
             return Err(Failure::record(Layer::Mqtt, message));
         }
-        Ok((topic, body.bytes))
+        let exchange = Exchange {
+            device: message.shown_device(),
+            target: message.hide(&topic),
+            body: body.shown,
+            notes: message.notes(body.warnings),
+            ..Exchange::default()
+        };
+        Ok(Made::Publication { topic, payload: body.bytes, exchange: Box::new(exchange) })
     }
+}
+
+/// What was made of an uplink, with what may be shown of it.
+#[derive(Debug)]
+enum Made {
+    /// A message to be published.
+    Publication { topic: String, payload: Vec<u8>, exchange: Box<Exchange> },
+    /// None can be made.
+    Refused { failure: Failure, exchange: Box<Exchange> },
+    /// A function dropped it.
+    Dropped,
+}
+
+/// The variants, each with the topic of its flow or the integration's own.
+fn ways(
+    integration: &config::Integration,
+    mqtt: &config::Mqtt,
+    variants: &[Variant],
+) -> Result<Vec<(Way, Template)>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut ways = Vec::new();
+    for (way, variant) in Way::all(integration, variants)?.into_iter().zip(variants) {
+        let (text, key) = match &variant.topic {
+            Some(text) => (text, format!("flow.{}.to", variant.flow)),
+            None => (&mqtt.topic, format!("integration.{}.topic", integration.name.value)),
+        };
+        match topic(text, &key) {
+            Ok(topic) => ways.push((way, topic)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(ways) } else { Err(problems) }
 }
 
 /// The topic of uplinks, tried on a sample.

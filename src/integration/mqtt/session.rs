@@ -1,18 +1,20 @@
 //! One connection, from CONNECT to its end. See the [module](super) for its life.
 
 use std::collections::VecDeque;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::mqttbytes::QoS;
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Outgoing, Packet};
 use tokio::time::Instant;
 
-use crate::delivery::outcome::{Failure, Layer, Outcome, Receipt};
+use crate::delivery::outcome::{Failure, Layer, Outcome, Receipt, Report};
 use crate::delivery::{Lane, Lease, Stop};
+use crate::history::Exchange;
 
 use super::connect::classify;
-use super::{Announcement, CONNECT_TIMEOUT, Mqtt};
+use super::{Announcement, CONNECT_TIMEOUT, Made, Mqtt};
 
 /// How long a stop waits for answers before it just drops the connection (the broker then publishes the will).
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -39,8 +41,12 @@ struct Sent {
 enum What {
     /// Birth or farewell.
     Own,
-    Record(Lease),
+    /// An uplink, what is shown of it, and since when it is under way.
+    Record(Lease, Box<Exchange>, Instant),
 }
+
+/// A lease whose function is still at work.
+type Rendering<'a> = (Lease, Pin<Box<dyn Future<Output = Made> + Send + 'a>>);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -66,6 +72,8 @@ pub(super) struct Session<'a> {
     unanswered: VecDeque<(u16, Sent)>,
     /// Since when the oldest of them is the oldest.
     oldest_since: Instant,
+    /// The record that comes next, as long as its function is at work. One at a time, so that the order stays.
+    rendering: Option<Rendering<'a>>,
 }
 
 /// Polls once. The event loop travels through the future, so that there is always exactly one poll, and it is never
@@ -75,9 +83,47 @@ async fn pump(mut events: EventLoop) -> (EventLoop, Result<Event, ConnectionErro
     (events, event)
 }
 
+/// What there is to do beside the connection.
+enum Woken {
+    /// The link may have come up.
+    LinkUp,
+    /// There may be records to lease.
+    Records,
+    /// A function has done its work.
+    Made(Made),
+}
+
+/// What the function at work made; for ever, if none is.
+async fn rendered(rendering: &mut Option<Rendering<'_>>) -> Made {
+    match rendering {
+        Some((_, making)) => making.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Connects, waits for CONNACK and leaves again.
+pub(super) async fn knock(mqtt: &Mqtt) -> Result<(), Failure> {
+    let (client, mut events) = mqtt.new_connection(None);
+    let mut connected = false;
+    loop {
+        match events.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                connected = true;
+                if client.try_disconnect().is_err() {
+                    return Ok(());
+                }
+            }
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => return Ok(()),
+            Ok(_) => {}
+            Err(_) if connected => return Ok(()),
+            Err(error) => return Err(classify(&error, &mqtt.peer, false)),
+        }
+    }
+}
+
 impl<'a> Session<'a> {
     pub(super) fn new(mqtt: &'a Mqtt, lane: &'a mut Lane) -> Session<'a> {
-        let (client, events) = mqtt.new_connection();
+        let (client, events) = mqtt.new_connection(mqtt.will.as_ref());
         Session {
             mqtt,
             lane,
@@ -87,16 +133,25 @@ impl<'a> Session<'a> {
             unnumbered: VecDeque::new(),
             unanswered: VecDeque::new(),
             oldest_since: Instant::now(),
+            rendering: None,
         }
     }
 
     /// Runs the connection to its end and gives back what was not answered.
     pub(super) async fn run(mut self, stop: &mut Stop) -> End {
         let end = self.serve(stop).await;
+        if let Some((lease, _)) = self.rendering.take() {
+            self.lane.release(lease);
+        }
         let unanswered = self.unanswered.drain(..).map(|(_, sent)| sent);
         for sent in unanswered.chain(self.unnumbered.drain(..)) {
-            if let What::Record(lease) = sent.what {
-                self.lane.release(lease);
+            match (sent.what, &end) {
+                (What::Record(lease, mut exchange, since), End::Failed(failure)) => {
+                    exchange.took = since.elapsed();
+                    self.lane.break_off(lease, failure, *exchange);
+                }
+                (What::Record(lease, ..), _) => self.lane.release(lease),
+                (What::Own, _) => {}
             }
         }
         end
@@ -127,7 +182,11 @@ impl<'a> Session<'a> {
                     }
                     last_event = Instant::now();
                 }
-                () = self.woken() => link_is_up = true,
+                woken = self.woken() => match woken {
+                    Woken::LinkUp => link_is_up = true,
+                    Woken::Records => {}
+                    Woken::Made(made) => self.rendered(made),
+                },
                 () = stop.stopped(), if stop_by.is_none() => {
                     if self.phase == Phase::Connecting {
                         return End::Stopped;
@@ -186,10 +245,17 @@ impl<'a> Session<'a> {
     }
 
     /// While connecting: the link may have come up. Online: there may be records to lease.
-    async fn woken(&mut self) {
+    async fn woken(&mut self) -> Woken {
         match self.phase {
-            Phase::Connecting => self.lane.link_up().await,
-            Phase::Online if self.has_room() => self.lane.changed().await,
+            Phase::Connecting => {
+                self.lane.link_up().await;
+                Woken::LinkUp
+            }
+            _ if self.rendering.is_some() => Woken::Made(rendered(&mut self.rendering).await),
+            Phase::Online if self.has_room() => {
+                self.lane.changed().await;
+                Woken::Records
+            }
             _ => std::future::pending().await,
         }
     }
@@ -199,20 +265,63 @@ impl<'a> Session<'a> {
     }
 
     fn fill(&mut self) {
-        while self.has_room() {
+        while self.has_room() && self.rendering.is_none() {
             let Some(lease) = self.lane.try_next() else { return };
-            match self.mqtt.publish_of(&lease.uplink) {
-                Err(failure) => self.lane.settle(lease, Outcome::Failed(failure)),
-                Ok((topic, payload)) => {
-                    let (qos, retain) = (self.mqtt.qos, self.mqtt.retain);
-                    if self.client.try_publish(topic, qos, retain, payload).is_err() {
-                        // The topic is valid and the queue as long as the window, so it is the event loop that has gone.
-                        self.lane.release(lease);
-                        return;
-                    }
-                    self.unnumbered.push_back(Sent { qos, what: What::Record(lease) });
+            let mqtt = self.mqtt;
+            let way = mqtt.ways.get(lease.variant).or(mqtt.ways.first()).map(|(way, _)| way);
+            let meaning = way.and_then(|way| way.interpret_now(&mqtt.interpreter, &lease.uplink));
+            match (meaning, way) {
+                (None, Some(way)) => {
+                    let (variant, uplink) = (lease.variant, Arc::clone(&lease.uplink));
+                    let making = async move {
+                        let meaning = way.interpret_async(&mqtt.interpreter, &uplink).await;
+                        mqtt.publication(variant, meaning)
+                    };
+                    self.rendering = Some((lease, Box::pin(making)));
+                }
+                (meaning, _) => {
+                    let made =
+                        meaning.map_or(Made::Dropped, |meaning| mqtt.publication(lease.variant, meaning));
+                    self.publish(lease, made);
                 }
             }
+        }
+    }
+
+    fn rendered(&mut self, made: Made) {
+        let Some((lease, _)) = self.rendering.take() else { return };
+        match self.phase {
+            Phase::Online => self.publish(lease, made),
+            // The agent is stopping: no new publishes.
+            _ => self.lane.release(lease),
+        }
+    }
+
+    fn publish(&mut self, lease: Lease, made: Made) {
+        match made {
+            Made::Refused { failure, exchange } => {
+                let outcome = Outcome::Failed(failure);
+                self.lane.settle(lease, Report { outcome, exchange: Some(*exchange) });
+            }
+            Made::Dropped => self.lane.settle(lease, Outcome::Filtered),
+            Made::Publication { topic, payload, exchange } => {
+                let (qos, retain) = (self.mqtt.qos, self.mqtt.retain);
+                if self.client.try_publish(topic, qos, retain, payload).is_err() {
+                    // The topic is valid and the queue as long as the window, so it is the event loop that has gone.
+                    self.lane.release(lease);
+                    return;
+                }
+                self.unnumbered.push_back(Sent { qos, what: What::Record(lease, exchange, Instant::now()) });
+            }
+        }
+    }
+
+    fn delivered(&mut self, what: What, code: &str, receipt: Receipt) {
+        if let What::Record(lease, mut exchange, since) = what {
+            exchange.code = Some(code.to_owned());
+            exchange.took = since.elapsed();
+            let outcome = Outcome::Delivered(receipt);
+            self.lane.settle(lease, Report { outcome, exchange: Some(*exchange) });
         }
     }
 
@@ -260,9 +369,7 @@ impl<'a> Session<'a> {
         let known = self.unanswered.iter().any(|(id, _)| *id == packet_id);
         match self.unnumbered.pop_front() {
             Some(Sent { qos: QoS::AtMostOnce, what }) if packet_id == 0 => {
-                if let What::Record(lease) = what {
-                    self.lane.settle(lease, Outcome::Delivered(Receipt::written_at_qos0()));
-                }
+                self.delivered(what, "written", Receipt::written_at_qos0());
                 None
             }
             Some(sent) if packet_id != 0 && sent.qos != QoS::AtMostOnce && !known => {
@@ -291,9 +398,7 @@ impl<'a> Session<'a> {
         if at == 0 {
             self.oldest_since = Instant::now();
         }
-        if let What::Record(lease) = sent.what {
-            self.lane.settle(lease, Outcome::Delivered(receipt));
-        }
+        self.delivered(sent.what, if of == QoS::ExactlyOnce { "PUBCOMP" } else { "PUBACK" }, receipt);
         None
     }
 

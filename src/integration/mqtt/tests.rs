@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::uplink::{Flags, Kind, Moment, Rx, TimeSource};
+use crate::lorawan::Devices;
+use crate::uplink::{Flags, Kind, Moment, Rx, TimeSource, Uplink};
 
 fn uplink() -> Uplink {
     Uplink {
@@ -24,7 +25,17 @@ fn uplink() -> Uplink {
 fn mqtt(keys: &str) -> Result<Mqtt, Vec<Problem>> {
     let text = format!("[integration.b]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:1\"\n{keys}");
     let config = config::Config::parse(&text, Path::new("/nowhere/packhorse.toml")).unwrap().config;
-    Mqtt::try_new("roof", &config.integrations[0], &Dial::new(Arc::new(ManualClock::new())))
+    let dial = Dial::new(Arc::new(ManualClock::new()));
+    Mqtt::try_new(&config.integrations[0], &dial, &Interpreter::plain("roof"), &[Variant::default()])
+}
+
+/// Topic and payload of the uplink.
+fn published(mqtt: &Mqtt) -> (String, String) {
+    let (devices, uplink) = (Devices::default(), uplink());
+    match mqtt.publish(0, &Message::of("roof", &devices, &uplink)) {
+        Ok(Made::Publication { topic, payload, .. }) => (topic, String::from_utf8(payload).unwrap()),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -40,8 +51,7 @@ fn a_body_that_looks_like_json_is_json_and_any_other_is_text() {
         let mqtt =
             mqtt(&format!("topic = \"up/{{{{device.dev_addr}}}}/{{{{device.name}}}}\"\nbody = '{body}'"))
                 .unwrap();
-        let (topic, bytes) = mqtt.publish_of(&uplink()).unwrap();
-        assert_eq!((topic.as_str(), std::str::from_utf8(&bytes).unwrap()), ("up/260b1f2e/_", expected));
+        assert_eq!(published(&mqtt), ("up/260b1f2e/_".to_owned(), expected.to_owned()));
     }
     let problems = mqtt("body = '{\"n\":}'").unwrap_err();
     assert_eq!((problems.len(), problems[0].key.as_str()), (1, "integration.b.body"));
@@ -58,7 +68,6 @@ fn every_format_can_be_published() {
         ("helium", "\"hotspots\":"),
     ] {
         let mqtt = mqtt(&format!("format = \"{format}\"")).unwrap();
-        let (_, bytes) = mqtt.publish_of(&uplink()).unwrap();
-        assert!(std::str::from_utf8(&bytes).unwrap().contains(part), "{format}");
+        assert!(published(&mqtt).1.contains(part), "{format}");
     }
 }

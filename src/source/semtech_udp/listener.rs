@@ -103,13 +103,6 @@ impl Listener {
                     .hint("leave the key out to allow this machine, or name the forwarder's network"),
             );
         }
-        if let Some(first) = config.accept.first() {
-            problems.push(
-                Problem::error(&first.place, key("accept"), "is not available in this version").hint(
-                    "leave the key out: everything that is heard is taken in, and flows choose from it",
-                ),
-            );
-        }
         if let Some(first) = config.forward_to.first() {
             problems.push(
                 Problem::error(&first.place, key("forward_to"), "is not available in this version")
@@ -318,8 +311,9 @@ fn sentence_for(reason: DropReason) -> &'static str {
         DropReason::QueueFull => {
             "uplinks come in faster than they are stored; `packhorse status` shows the spool"
         }
-        DropReason::Unrouted => "no flow wants it",
         DropReason::Oversize => "an element holds more bytes than a frame can have",
+        // What is dropped behind the door is logged there.
+        behind => behind.as_str(),
     }
 }
 

@@ -1,0 +1,54 @@
+//! How one variant of an integration's uplinks is made (RULES S5).
+
+use crate::config::{self, Problem};
+use crate::flow::Variant;
+use crate::render::{Interpreter, Meaning, Renderer};
+use crate::uplink::Uplink;
+
+/// One variant, ready to be made.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    /// The flow that overrides something; empty for the plain way.
+    pub(super) flow: String,
+    function: Option<String>,
+    pub(super) renderer: Renderer,
+}
+
+impl Way {
+    /// The ways of `integration`; as many as `variants`, and never none.
+    pub(super) fn all(
+        integration: &config::Integration,
+        variants: &[Variant],
+    ) -> Result<Vec<Way>, Vec<Problem>> {
+        let plain = Renderer::try_new(integration)?;
+        let way = |variant: &Variant| Way {
+            flow: variant.flow.clone(),
+            function: variant.function.clone(),
+            renderer: variant.format.map_or_else(|| plain.clone(), |format| plain.with_format(format)),
+        };
+        Ok(variants.iter().map(way).collect())
+    }
+
+    /// What `uplink` means on this way; waits for the function.
+    pub(super) fn interpret<'a>(&self, interpreter: &'a Interpreter, uplink: &'a Uplink) -> Meaning<'a> {
+        interpreter.interpret(uplink, self.function.as_deref())
+    }
+
+    /// What `uplink` means, if no function has to be asked for it.
+    pub(super) fn interpret_now<'a>(
+        &self,
+        interpreter: &'a Interpreter,
+        uplink: &'a Uplink,
+    ) -> Option<Meaning<'a>> {
+        interpreter.interpret_now(uplink, self.function.as_deref())
+    }
+
+    /// The same without blocking the thread.
+    pub(super) async fn interpret_async<'a>(
+        &self,
+        interpreter: &'a Interpreter,
+        uplink: &'a Uplink,
+    ) -> Meaning<'a> {
+        interpreter.interpret_async(uplink, self.function.as_deref()).await
+    }
+}

@@ -1,0 +1,136 @@
+//! Finds out what an uplink means under the present config.
+//!
+//! An [`Interpreter`] is shared by all integrations: it holds the gateway's name, the device directory and the functions,
+//! and makes a [`Message`] of an uplink whenever one is to be sent.
+//!
+//! A function is called where there is something for it to read: a payload in clear, on an application's port. Which one is
+//! the flow's say, else the device's. It may fail in any way; the uplink is then sent undecoded, with the reasons in it
+//! (RULES S7). Only one that returned `null`, and is configured with `drop_null`, ends the uplink's way here.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::config;
+use crate::lorawan::Devices;
+use crate::uplink::Uplink;
+
+use super::function::{self, Functions, Input, Output};
+use super::{Message, helium_object};
+
+/// What an uplink means, for one flow.
+#[derive(Clone, Debug)]
+pub enum Meaning<'a> {
+    /// This is to be sent.
+    Message(Box<Message<'a>>),
+    /// The function dropped it.
+    Dropped,
+}
+
+/// See the [module](self). Cloning it shares it.
+#[derive(Clone, Debug)]
+pub struct Interpreter {
+    gateway: Arc<str>,
+    devices: Arc<Devices>,
+    functions: Functions,
+    /// Functions whose `null` drops the uplink.
+    droppers: Arc<HashSet<String>>,
+}
+
+impl Interpreter {
+    /// For the gateway with this name. `configs` are the tables that `functions` were made of.
+    pub fn new(
+        gateway: &str,
+        devices: Arc<Devices>,
+        functions: Functions,
+        configs: &[config::Function],
+    ) -> Interpreter {
+        let droppers = configs.iter().filter(|function| function.drop_null);
+        Interpreter {
+            gateway: Arc::from(gateway),
+            devices,
+            functions,
+            droppers: Arc::new(droppers.map(|function| function.name.value.clone()).collect()),
+        }
+    }
+
+    /// For a gateway without devices and functions.
+    pub fn plain(gateway: &str) -> Interpreter {
+        Interpreter::new(gateway, Arc::default(), Functions::none(), &[])
+    }
+
+    /// The gateway's name.
+    pub fn gateway(&self) -> &str {
+        &self.gateway
+    }
+
+    /// What `uplink` means, if no function has to be asked for it.
+    pub fn interpret_now<'a>(&'a self, uplink: &'a Uplink, function: Option<&str>) -> Option<Meaning<'a>> {
+        let message = self.message(uplink);
+        let asks = self.question(&message, function).is_some();
+        (!asks).then(|| Meaning::Message(Box::new(message)))
+    }
+
+    /// What `uplink` means; waits for the function. `function`: the flow's, instead of the device's.
+    pub fn interpret<'a>(&'a self, uplink: &'a Uplink, function: Option<&str>) -> Meaning<'a> {
+        let message = self.message(uplink);
+        match self.question(&message, function) {
+            Some((function, input)) => {
+                self.answered(message, &function, &self.functions.call(&function, &input))
+            }
+            None => Meaning::Message(Box::new(message)),
+        }
+    }
+
+    /// The same without blocking the thread.
+    pub async fn interpret_async<'a>(&'a self, uplink: &'a Uplink, function: Option<&str>) -> Meaning<'a> {
+        let message = self.message(uplink);
+        match self.question(&message, function) {
+            Some((function, input)) => {
+                let output = self.functions.call_async(&function, &input).await;
+                self.answered(message, &function, &output)
+            }
+            None => Meaning::Message(Box::new(message)),
+        }
+    }
+
+    /// What `uplink` means before any function.
+    pub fn message<'a>(&'a self, uplink: &'a Uplink) -> Message<'a> {
+        Message::of(&self.gateway, &self.devices, uplink)
+    }
+
+    /// Which function is asked what.
+    fn question(&self, message: &Message<'_>, function: Option<&str>) -> Option<(String, Input)> {
+        let device = message.device;
+        let function = function.map(str::to_owned).or_else(|| device?.function.clone())?;
+        let f_port = message.f_port.filter(|port| *port != 0)?;
+        let input = Input {
+            uplink_id: message.uplink.id,
+            bytes: message.payload.clone()?,
+            f_port,
+            recv_time_us: Some(message.uplink.at.wall_us),
+            variables: device.map(|device| device.variables.clone()).unwrap_or_default(),
+            uplink: helium_object(message),
+        };
+        Some((function, input))
+    }
+
+    fn answered<'a>(&self, mut message: Message<'a>, function: &str, output: &Output) -> Meaning<'a> {
+        let decoding = &mut message.decoding;
+        // What the network server's codec made of it gives way.
+        (decoding.data, decoding.normalized) = (None, None);
+        match &output.decoding {
+            function::Decoding::Decoded { data, warnings, normalized } => {
+                decoding.data = Some(data.clone());
+                decoding.normalized.clone_from(normalized);
+                decoding.warnings.clone_from(warnings);
+            }
+            function::Decoding::Null if self.droppers.contains(function) => return Meaning::Dropped,
+            function::Decoding::Null => {
+                decoding.errors.push(format!("function {function} returned null instead of an object"));
+            }
+            function::Decoding::Failed { errors } => decoding.errors.extend(errors.iter().cloned()),
+        }
+        decoding.console = output.console.iter().map(|line| line.text.clone()).collect();
+        Meaning::Message(Box::new(message))
+    }
+}
