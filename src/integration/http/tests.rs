@@ -100,6 +100,26 @@ fn a_request_is_what_the_reference_says() {
 }
 
 #[test]
+fn the_content_type_goes_with_the_body() {
+    for (content_type, body, header, expected) in [
+        ("form", Some("n={{f_cnt}}&x={{decoded.x}}"), "application/x-www-form-urlencoded", "n=41&x="),
+        ("json", Some("[{{f_cnt}},{{decoded.x}}]"), "application/json", "[41,null]"),
+        ("application/vnd.acme+xml", Some("<n>{{f_cnt}}</n>"), "application/vnd.acme+xml", "<n>41</n>"),
+        ("text", None, "text/plain; charset=utf-8", "type: uplink\n"),
+        ("binary", None, "application/octet-stream", "@."),
+    ] {
+        let endpoint = Endpoint::plain(vec![Reply::of("204 No Content", "", "")]);
+        let mut integration = http_integration(&endpoint.url("http", "/up"), Method::Post);
+        http_of(&mut integration).content_type = spot(content_type.into());
+        integration.body = body.map(|body| spot(body.into()));
+        assert_eq!(shown(&send(&client(&integration), 1)), "HTTP 204");
+        let request = endpoint.received();
+        assert_eq!(request.header("content-type"), Some(header));
+        assert!(request.body.starts_with(expected.as_bytes()), "{request:?}");
+    }
+}
+
+#[test]
 fn attempts_differ_in_nothing_but_their_number() {
     let endpoint = Endpoint::plain(vec![Reply::of("503 Busy", "", ""), Reply::of("204 No Content", "", "")]);
     let client = client(&http_integration(&endpoint.url("http", "/up"), Method::Patch));

@@ -310,3 +310,6 @@ impl OwnText<'_> {
         (client_id, will, birth)
     }
 }
+
+#[cfg(test)]
+mod tests;
