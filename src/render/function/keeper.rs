@@ -61,9 +61,9 @@ impl Keeper<'_> {
                 Ok(result.map_err(|fault| Fault { text: bounded(fault.text), ..fault }))
             }
             Ok(_) => Err(self.give_up(&Broken::Nonsense)),
-            Err(broken @ (Broken::TooSlow(_) | Broken::Died(_))) => {
+            Err(broken @ (Broken::TooSlow(..) | Broken::Died(_))) => {
                 let kind =
-                    if matches!(broken, Broken::TooSlow(_)) { FaultKind::Time } else { FaultKind::Other };
+                    if matches!(broken, Broken::TooSlow(..)) { FaultKind::Time } else { FaultKind::Other };
                 let text = format!("the script's top level: {}", self.give_up(&broken));
                 Ok(Err(Fault { kind, text, at: None }))
             }
@@ -99,7 +99,7 @@ impl Keeper<'_> {
         let timed_out = match &answer {
             Ok((Verdict::Broke(fault), _)) => fault.kind == FaultKind::Time,
             Ok(_) => false,
-            Err(broken) => matches!(broken, Broken::TooSlow(_)),
+            Err(broken) => matches!(broken, Broken::TooSlow(..)),
         };
         if self.shared.judge(slot, timed_out, Instant::now()) {
             log::warn!(
