@@ -11,8 +11,12 @@ const CHECKED: &str = r"\002\000\000\000\002\000";
 
 /// Functions whose worker writes `answer` to the first call, whatever it was asked, and then does `then`.
 fn functions(folder: &Folder, answer: &str, then: &str) -> Functions {
+    with_worker(folder, &format!("printf '{READY}{LOADED}{CHECKED}{answer}'\n{then}"))
+}
+
+fn with_worker(folder: &Folder, script: &str) -> Functions {
     let program: PathBuf = folder.path("worker");
-    let text = format!("#!/bin/sh\nprintf '{READY}{LOADED}{CHECKED}{answer}'\n{then}\n");
+    let text = format!("#!/bin/sh\n{script}\n");
     std::fs::write(&program, text).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let config = folder.script("f", "function decodeUplink() {}", "");
@@ -54,7 +58,13 @@ fn what_it_writes_is_foreign_input() {
 fn one_that_dies_is_named_and_replaced() {
     for (then, wanted) in [("exit 3", "died (exit status 3)"), ("kill -9 $$", "died (killed, signal 9)")] {
         let folder = Folder::new();
-        let functions = functions(&folder, "", &format!("head -c 64 >/dev/null\n{then}"));
+        let seen = folder.path("seen");
+        // The first survives the check; the one that the call starts does not get that far.
+        let script = format!(
+            "printf '{READY}{LOADED}'\n[ -e {0} ] || {{ : >{0}; printf '{CHECKED}'; }}\nhead -c 64 >/dev/null\n{then}",
+            seen.display()
+        );
+        let functions = with_worker(&folder, &script);
         let first = errors(&decode(&functions, 1));
         assert!(first[0].contains(wanted), "{first:?}");
         assert_eq!(functions.worker_pid(), None);

@@ -52,8 +52,6 @@ pub(super) struct Child {
     from: ChildStdout,
     /// Which scripts it has, by slot.
     pub(super) has: Vec<bool>,
-    /// Whether it has answered a call.
-    pub(super) proven: bool,
 }
 
 impl Child {
@@ -70,7 +68,7 @@ impl Child {
         let (Some(to), Some(from)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(Broken::Start("it has no pipes".to_owned()));
         };
-        let mut child = Child { process, to, from, has: vec![false; scripts], proven: false };
+        let mut child = Child { process, to, from, has: vec![false; scripts] };
         for pipe in [child.to.as_fd(), child.from.as_fd()] {
             rustix::fs::fcntl_getfl(pipe)
                 .and_then(|flags| rustix::fs::fcntl_setfl(pipe, flags | OFlags::NONBLOCK))

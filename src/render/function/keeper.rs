@@ -80,19 +80,8 @@ impl Keeper<'_> {
             variables: std::borrow::Cow::Borrowed(&input.variables),
             uplink: input.uplink.as_str().into(),
         });
-        let mut reply = self.ask(slot, &request, WALL);
-        if matches!(reply, Err(Broken::Died(_))) && self.child.as_ref().is_some_and(|child| child.proven) {
-            // It may have died before this call, of something else; a function has no effects, so asking again is safe.
-            self.retire();
-            reply = self.ask(slot, &request, WALL);
-        }
-        let answer = match reply {
-            Ok(Reply::Answer { verdict, console }) => {
-                if let Some(child) = &mut self.child {
-                    child.proven = true;
-                }
-                Ok((verdict, console))
-            }
+        let answer = match self.ask(slot, &request, WALL) {
+            Ok(Reply::Answer { verdict, console }) => Ok((verdict, console)),
             Ok(_) => Err(Broken::Nonsense),
             Err(broken) => Err(broken),
         };
@@ -117,8 +106,21 @@ impl Keeper<'_> {
         }
     }
 
-    /// Asks the worker, after making sure that there is one and that it has the script.
+    /// Asks the worker; one that was there before and turns out to be dead is replaced. It may have died of something
+    /// else while it waited, and since functions have no effects, asking again is safe.
     fn ask(&mut self, slot: u32, request: &Request<'_>, wall: Duration) -> Result<Reply, Broken> {
+        let waited = self.child.is_some();
+        match self.ask_once(slot, request, wall) {
+            Err(Broken::Died(_)) if waited => {
+                self.retire();
+                self.ask_once(slot, request, wall)
+            }
+            result => result,
+        }
+    }
+
+    /// Asks the worker, after making sure that there is one and that it has the script.
+    fn ask_once(&mut self, slot: u32, request: &Request<'_>, wall: Duration) -> Result<Reply, Broken> {
         let Some(script) = self.shared.script(slot) else { return Err(Broken::Nonsense) };
         let child = match &mut self.child {
             Some(child) => child,
