@@ -42,7 +42,7 @@ fn main() {
 
 fn functions(config: &str, file: &Path) -> Functions {
     let functions = Config::parse(config, file).unwrap().config.functions;
-    let options = Options { program: Some(env!("CARGO_BIN_EXE_packhorse").into()), suspend: true };
+    let options = Options { program: Some(env!("CARGO_BIN_EXE_packhorse").into()), ..Options::default() };
     Functions::try_new_with(&functions, options).unwrap()
 }
 

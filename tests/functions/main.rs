@@ -49,7 +49,7 @@ impl Folder {
     }
 
     fn try_functions(&self, config: &str, program: &Path) -> Result<Functions, Vec<Problem>> {
-        let options = Options { program: Some(program.to_owned()), suspend: true };
+        let options = Options { program: Some(program.to_owned()), ..Options::default() };
         Functions::try_new_with(&self.read(config), options)
     }
 }

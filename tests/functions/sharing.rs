@@ -1,8 +1,9 @@
 //! One worker and one call for all who ask (RULES S27).
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Folder, data, decode, errors, function, input};
+use super::{Folder, Functions, Options, data, decode, errors, function, input, packhorse};
 
 #[test]
 fn s27_all_integrations_of_an_uplink_share_one_result() {
@@ -61,6 +62,21 @@ fn a_single_threaded_runtime_does_not_block() {
         assert_eq!((data(&one)["port"].as_u64(), data(&two)["port"].as_u64()), (Some(1), Some(2)));
         assert!(Arc::ptr_eq(&one, &again));
     });
+}
+
+#[test]
+fn s27_the_worker_is_there_only_while_needed() {
+    let folder = Folder::new();
+    let config =
+        folder.read(&folder.script("f", "function decodeUplink(i) { return {data: {port: i.fPort}}; }", ""));
+    let options = Options { program: Some(packhorse()), idle: Duration::ZERO, ..Options::default() };
+    let functions = Functions::try_new_with(&config, options).unwrap();
+    for port in 1..20 {
+        assert_eq!(data(&decode(&functions, port))["port"], port);
+        while port % 2 == 0 && functions.worker_pid().is_some() {
+            std::thread::yield_now();
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The thread that owns the worker: starts it, asks it, ends it.
 //!
 //! One thread and one worker for all functions. The worker's life is tied to this very thread (its parent-death signal
-//! follows the thread that started it), so both come and go together: on demand, and after [`IDLE`] without work.
+//! follows the thread that started it), so both come and go together: on demand, and after [`super::Options::idle`] without work.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,13 +19,11 @@ use super::{Decoding, Input, Level, Line, Output, strikes};
 pub(super) const WALL: Duration = Duration::from_secs(2);
 /// What the first look at a script may take: it may have to wait for a gateway that is booting.
 const CHECK_WALL: Duration = Duration::from_secs(10);
-/// How long a worker waits for work.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// Works off the queue until it stays empty.
 pub(super) fn run(shared: &Shared) {
     let mut keeper = Keeper { shared, child: None };
-    while let Some(task) = shared.next(IDLE) {
+    while let Some(task) = shared.next() {
         match task {
             Task::Check { slot, done } => {
                 let _ = done.send(keeper.check(slot));
