@@ -36,9 +36,13 @@ pub(super) fn lock_in(memory: u64) -> Result<(), String> {
         setrlimit(resource, both(most)).map_err(refused(what))?;
     }
     let none = CapabilitySet::empty();
-    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    // An agent that runs as a user of its own has none to give up, and some containers forbid to ask.
-    let _ = rustix::thread::set_capabilities(None, none);
+    // An agent that runs as a user of its own has none to give up; asking anyway could break a system call filter.
+    let any =
+        rustix::thread::capabilities(None).is_ok_and(|own| own.permitted != none || own.effective != none);
+    if any {
+        let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        rustix::thread::set_capabilities(None, none).map_err(refused("capabilities"))?;
+    }
     Ok(())
 }
 
