@@ -13,6 +13,7 @@ pub mod dial;
 mod group;
 pub mod http;
 pub mod mqtt;
+pub mod platform;
 mod way;
 
 #[cfg(test)]

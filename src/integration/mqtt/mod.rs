@@ -34,6 +34,7 @@ use crate::delivery::{Lane, Stop};
 use crate::flow::Variant;
 use crate::history::Exchange;
 use crate::integration::dial::{Dial, Peer, TlsSource};
+use crate::integration::platform::Platform;
 use crate::integration::way::Way;
 use crate::render::{Interpreter, Meaning, Message, Purpose, Template};
 
@@ -43,7 +44,7 @@ use session::{End, Session};
 /// DNS, TCP, TLS and CONNACK together. Long enough for a 2G or satellite link.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The largest PUBLISH we send, topic and header included (AWS IoT Core takes 128 KiB, most brokers 256 KiB and more).
+/// The largest PUBLISH we send, topic and header included, where a platform takes no less (most brokers take this much).
 const MAX_PACKET_BYTES: usize = 256 * 1024;
 
 /// The longest string that MQTT can carry (3.1.1, section 1.5.3).
@@ -119,6 +120,8 @@ impl Mqtt {
             );
         }
         let gateway = interpreter.gateway();
+        let platform = Platform::of(&mqtt.host);
+        let max_packet_bytes = platform.and_then(Platform::max_packet_bytes).unwrap_or(MAX_PACKET_BYTES);
         let own = OwnText { gateway, problems: &mut problems };
         let (client_id, will, birth) = own.render(mqtt, &key);
         let login = Login::try_new(gateway, integration, mqtt, &client_id, dial);
@@ -136,7 +139,7 @@ impl Mqtt {
                 peer: Peer { host: mqtt.host.value.clone(), port: mqtt.port },
                 client_id,
                 login,
-                max_packet_bytes: MAX_PACKET_BYTES,
+                max_packet_bytes,
                 keep_alive: mqtt.keep_alive,
                 window: mqtt.max_inflight.clamp(1, 64),
                 tls,
