@@ -2,16 +2,16 @@
 //!
 //! # Start
 //!
-//! 1. The sources begin to listen and acknowledge, into the bounded hand-over queue. An unclean spool takes seconds to
-//!    open on an SD card, and no forwarder should wait for that.
+//! 1. The sources begin to listen. A radio source acknowledges at once, into the bounded hand-over queue: an unclean spool
+//!    takes seconds to open on an SD card, and no forwarder should wait for that. One of a network server takes nothing yet.
 //! 2. The control socket answers, so that `status` can say that the spool is being opened, or why it can't be.
 //! 3. The spool opens. What is not damage (a full disk, a held lock, a missing permission) is tried again for ever.
 //! 4. Routes are made, each integration gets its lane and its thread, and the queue begins to flow.
 //!
 //! # Stop
 //!
-//! In the direction of the flow, so that nothing is left between two rooms: sources stop listening, the queue runs empty
-//! into the spool, the integrations finish what is under way and say goodbye, the spool commits everything and closes.
+//! In the direction of the flow, so that nothing is left between two rooms: sources stop listening and acknowledge what
+//! they have in hand, the queues run empty into the spool, the integrations finish what is under way and say goodbye, the spool commits everything and closes.
 
 mod destination;
 
@@ -27,16 +27,16 @@ use crate::config::{Config, Problem, SourceKind};
 use crate::control::server::{BindError, Server};
 use crate::control::status::{Delivering, IntegrationStatus, StatusSource};
 use crate::delivery::{LaneStatus, LinkUp, Stop, Stopper, link};
+use crate::dial::Dial;
 use crate::flow::{Flows, GROUP_KIND, Router};
-use crate::ingest::{self, Intake};
-use crate::integration::dial::Dial;
+use crate::ingest::{self, Intake, server as told};
 use crate::lorawan::accept::Accept;
 use crate::lorawan::{Devices, Recognizer};
 use crate::metrics::DoorCounters;
 use crate::render::Interpreter;
 use crate::render::function::Functions;
-use crate::source::FromSource;
-use crate::source::semtech_udp::{self, Listener};
+use crate::source::server::{FromServer, IN_HAND, Intake as ServerIntake};
+use crate::source::{self, Doors, FromSource, Source};
 use crate::spool::{Backend, OpenError, ReadError, RouteId, Settings, Spool};
 use destination::Destination;
 
@@ -49,7 +49,7 @@ const OPEN_AGAIN_LAST: Duration = Duration::from_secs(30);
 pub enum StartError {
     /// A source can't listen.
     #[error(transparent)]
-    Source(#[from] semtech_udp::BindError),
+    Source(#[from] source::StartError),
     /// The control socket can't be made.
     #[error(transparent)]
     Control(#[from] BindError),
@@ -64,7 +64,7 @@ pub enum StartError {
 /// What is known once the agent listens.
 #[derive(Clone, Debug, Default)]
 pub struct Ready {
-    /// The address of each source, in the order of the config; interesting where the port was 0.
+    /// The address of each source that listens, in the order of the config; interesting where the port was 0.
     pub sources: Vec<std::net::SocketAddr>,
 }
 
@@ -84,7 +84,7 @@ pub struct Agent {
     settings: Settings,
     clock: Arc<dyn Clock>,
     rooms: Rooms,
-    listeners: Vec<Listener>,
+    sources: Vec<Source>,
     destinations: Vec<Destination>,
     functions: Functions,
 }
@@ -96,25 +96,15 @@ impl Agent {
     /// Everything that any room finds wrong with the config.
     pub fn try_new(config: Config) -> Result<Agent, Vec<Problem>> {
         let mut problems = Vec::new();
-        let mut listeners = Vec::new();
-        for source in &config.sources {
-            match &source.kind {
-                SourceKind::SemtechUdp(udp) => match Listener::try_new(&source.name, udp) {
-                    Ok(listener) => listeners.push(listener),
-                    Err(more) => problems.extend(more),
-                },
-                SourceKind::Mqtt(_) | SourceKind::Http(_) => problems.push(
-                    Problem::error(
-                        &source.name.place,
-                        format!("source.{}", source.name.value),
-                        "only sources of type \"semtech-udp\" are available in this version",
-                    )
-                    .hint("set type = \"semtech-udp\" or leave the source out"),
-                ),
-            }
-        }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let dial = Dial::new(Arc::clone(&clock));
+        let mut sources = Vec::new();
+        for source in &config.sources {
+            match Source::try_new(&config.gateway.name, source, &dial) {
+                Ok(source) => sources.push(source),
+                Err(more) => problems.extend(more),
+            }
+        }
         let devices = Devices::try_new(&config.devices).map_err(|more| problems.extend(more)).ok();
         let flows = Flows::try_new(&config).map_err(|more| problems.extend(more)).ok();
         let functions = Functions::try_new(&config.functions).map_err(|more| problems.extend(more)).ok();
@@ -135,7 +125,7 @@ impl Agent {
             Ok(destinations) if problems.is_empty() => {
                 let settings = Settings::from_config(&config.spool);
                 let rooms = Rooms { devices, flows, accept };
-                Ok(Agent { config, settings, clock, rooms, listeners, destinations, functions })
+                Ok(Agent { config, settings, clock, rooms, sources, destinations, functions })
             }
             Ok(_) => Err(problems),
             Err(more) => Err([problems, more].concat()),
@@ -169,9 +159,14 @@ impl Agent {
             let status = Arc::clone(&status);
             async move { server.serve(status).await }
         });
-        let (hand_over, queue) = mpsc::channel(ingest::HAND_OVER_QUEUE);
-        let listening = start_listeners(self.listeners, hand_over, &counters, &clock)?;
-        let sources = listening.iter().map(semtech_udp::Running::local_addr).collect();
+        let (heard, heard_queue) = mpsc::channel(ingest::HAND_OVER_QUEUE);
+        // Nothing is taken from a network server before there is a spool to put it into.
+        let (open, is_open) = watch::channel(false);
+        let (told, told_queue) = mpsc::channel(IN_HAND * self.sources.len().max(1));
+        let told = ServerIntake::new(told, is_open);
+        let doors = Doors { heard, told, counters: Arc::clone(&counters), clock: Arc::clone(&clock) };
+        let listening = start_sources(self.sources, doors)?;
+        let sources = listening.iter().filter_map(source::Running::local_addr).collect();
 
         let opened = tokio::select! {
             opened = open_spool(&self.settings, &clock, &status) => Some(opened),
@@ -185,16 +180,18 @@ impl Agent {
                 counters: &counters,
                 status: &status,
             };
-            let running = delivery.start(&spool, self.destinations, queue).await?;
+            let queues = Queues { heard: heard_queue, told: told_queue };
+            let running = delivery.start(&spool, self.destinations, queues).await?;
+            open.send_replace(true);
             log::info!("running as {}; spool {}", self.config.gateway.name, self.settings.path.display());
             ready(Ready { sources });
             stop.stopped().await;
             log::info!("stopping");
-            stop_listeners(listening).await;
+            stop_sources(listening).await;
             running.stop().await;
             in_thread(move || spool.close()).await;
         } else {
-            stop_listeners(listening).await;
+            stop_sources(listening).await;
         }
         control.abort();
         // Waits until the task has let go of the socket, so that its file is gone when we are.
@@ -215,25 +212,20 @@ fn accept_rules(config: &Config) -> Result<HashMap<Arc<str>, Accept>, Vec<Proble
     if problems.is_empty() { Ok(rules) } else { Err(problems) }
 }
 
-fn start_listeners(
-    listeners: Vec<Listener>,
-    hand_over: mpsc::Sender<FromSource>,
-    counters: &Arc<DoorCounters>,
-    clock: &Arc<dyn Clock>,
-) -> Result<Vec<semtech_udp::Running>, StartError> {
+fn start_sources(sources: Vec<Source>, doors: Doors) -> Result<Vec<source::Running>, StartError> {
     let mut running = Vec::new();
-    for listener in listeners {
-        running.push(listener.start(hand_over.clone(), Arc::clone(counters), Arc::clone(clock))?);
+    for source in sources {
+        running.push(source.start(doors.clone())?);
     }
     Ok(running)
 }
 
-/// Each listener notices within a second; all of them at the same time.
-async fn stop_listeners(listening: Vec<semtech_udp::Running>) {
+/// Each is stopped by being dropped, which waits for it; all of them at the same time.
+async fn stop_sources(listening: Vec<source::Running>) {
     in_thread(move || {
         std::thread::scope(|scope| {
-            for listener in listening {
-                scope.spawn(move || listener.stop());
+            for source in listening {
+                scope.spawn(move || drop(source));
             }
         });
     })
@@ -273,6 +265,19 @@ async fn open_spool(settings: &Settings, clock: &Arc<dyn Clock>, status: &Status
     }
 }
 
+/// The ids that network servers gave before this start. Without them a repeat is delivered twice, under the same id.
+async fn known_ids(spool: &Spool) -> ingest::ids::KnownIds {
+    let (notes, tail) = (spool.notes().to_vec(), spool.tail());
+    match in_thread(move || told::known_ids(&notes, &tail)).await {
+        Some(Ok(known)) => known,
+        Some(Err(error)) => {
+            log::warn!("ids of earlier uplinks can't be read: {error}; repeats may be delivered twice");
+            ingest::ids::KnownIds::default()
+        }
+        None => ingest::ids::KnownIds::default(),
+    }
+}
+
 /// What the rooms behind the spool are started with.
 struct Delivery<'a> {
     config: &'a Config,
@@ -285,9 +290,15 @@ struct Delivery<'a> {
 /// Kind and name of a lane, and where its status can be seen.
 type SeenLane = (&'static str, Arc<str>, watch::Receiver<LaneStatus>);
 
+/// The queues behind the sources.
+struct Queues {
+    heard: mpsc::Receiver<FromSource>,
+    told: mpsc::Receiver<FromServer>,
+}
+
 /// The rooms behind the spool, running.
 struct Running {
-    ingest: tokio::task::JoinHandle<()>,
+    ingest: [tokio::task::JoinHandle<()>; 2],
     kernel: tokio::task::JoinHandle<()>,
     integrations: Vec<JoinHandle<()>>,
     stopper: Stopper,
@@ -298,7 +309,7 @@ impl Delivery<'_> {
         &self,
         spool: &Spool,
         destinations: Vec<Destination>,
-        queue: mpsc::Receiver<FromSource>,
+        queues: Queues,
     ) -> Result<Running, StartError> {
         for note in spool.notes().iter().filter(|note| note.key == ingest::DOOR_NOTE) {
             self.counters.add_note(&note.value);
@@ -322,17 +333,25 @@ impl Delivery<'_> {
             .delivering
             .set(Delivering { view: spool.view(), integrations: self.show_integrations(&lanes) });
         let ids: Vec<RouteId> = routes.iter().map(|(route, _)| *route).collect();
+        let router = Router::new(&self.rooms.flows, ids);
         let intake = Intake {
             recognizer: Recognizer::new(
                 Arc::clone(&self.rooms.devices),
                 spool.notes(),
                 self.rooms.accept.clone(),
             ),
-            router: Router::new(&self.rooms.flows, ids),
+            router: router.clone(),
             spool: spool.appender(),
             counters: Arc::clone(self.counters),
         };
-        let ingest = tokio::spawn(intake.run(queue));
+        let server = told::Server {
+            devices: Arc::clone(&self.rooms.devices),
+            router,
+            spool: spool.appender(),
+            counters: Arc::clone(self.counters),
+            known: known_ids(spool).await,
+        };
+        let ingest = [tokio::spawn(intake.run(queues.heard)), tokio::spawn(server.run(queues.told))];
         let kernel = tokio::spawn(async move {
             if let Err(error) = link::watch_kernel(link_up).await {
                 log::info!(
@@ -370,8 +389,10 @@ impl Delivery<'_> {
 impl Running {
     /// The sources have stopped by now, so the queue ends; then the integrations take their leave.
     async fn stop(self) {
-        if self.ingest.await.is_err() {
-            log::error!("the ingest task died; uplinks of the last moments may be lost");
+        for task in self.ingest {
+            if task.await.is_err() {
+                log::error!("an ingest task died; uplinks of the last moments may be lost");
+            }
         }
         self.kernel.abort();
         self.stopper.stop();

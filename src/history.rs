@@ -7,7 +7,7 @@
 //! Bounded by [`config`](crate::config::History): so many entries, and [`MAX_BYTES`] of text an integration, whichever is
 //! less; every text is cut to [`MAX_TEXT`]. The oldest go first.
 //!
-//! It is for people: every text in it went through [`printable`], and whoever hands one over has taken the secrets out.
+//! It is for people: every text in it went through [`printable`](crate::printable::printable), and whoever hands one over has taken the secrets out.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,6 +5,11 @@
 //!
 //! What waits together is taken together. Within such a batch the copies of a transmission are folded to the best of them
 //! (RULES S19); a copy that comes later finds its first gone to the spool, and is dropped.
+//!
+//! What network servers and scripts hand over goes its own way, with an answer: [`server`].
+
+pub mod ids;
+pub mod server;
 
 use std::sync::Arc;
 
@@ -82,9 +87,13 @@ impl Intake {
 
     fn notes(&mut self) -> Vec<Note> {
         let mut notes = self.recognizer.take_notes();
-        notes.push(Note { key: DOOR_NOTE.to_owned(), value: self.counters.to_note() });
+        notes.push(door_note(&self.counters));
         notes
     }
+}
+
+fn door_note(counters: &DoorCounters) -> Note {
+    Note { key: DOOR_NOTE.to_owned(), value: counters.to_note() }
 }
 
 /// Puts the copy's metadata in the place of those of its first, if that is still here and was heard less well.

@@ -4,11 +4,10 @@
 //! not, and why. Its journey, and the room for each step:
 //!
 //! ```text
-//!  packet forwarder
-//!    | Semtech UDP
+//!  packet forwarder, or a network server (MQTT, HTTP)
 //!    v
-//!  source     parses leniently, acknowledges at once ──────────────────> Heard
-//!    v
+//!  source     parses leniently; acknowledges a forwarder at once ──────> Heard
+//!    v        and a network server when its uplink is safe
 //!  lorawan    reads the header, gives the uplink its id ───────────────> Uplink
 //!    v
 //!  flow       decides the routes (which integrations) ─────────────────> Uplink + routes
@@ -23,8 +22,9 @@
 //! ```
 //!
 //! `agent` builds the rooms from a `config` and runs them, `check` builds them without running them, `control` is how the
-//! commands in `cli` ask a running agent. `ingest` carries uplinks from the door to the spool. Arrows go down only:
-//! `uplink` and `config` know nobody, the spool knows no integration, a source knows no delivery.
+//! commands in `cli` ask a running agent. `dial` makes the connections of sources and integrations, `ingest` carries
+//! uplinks from the door to the spool, `server_uplink` reads what network servers say of one. Arrows go down only: `uplink`
+//! and `config` know nobody, the spool knows no integration, a source knows no delivery.
 
 pub mod agent;
 pub mod check;
@@ -33,10 +33,12 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod delivery;
+pub mod dial;
 pub mod flow;
 pub mod history;
 pub mod ingest;
 pub mod integration;
+mod lenient_json;
 pub mod lorawan;
 pub mod metrics;
 pub mod printable;

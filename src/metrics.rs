@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(usize)]
 pub enum DropReason {
-    /// The sender's address is not in `allow`.
+    /// The sender's address is not in `allow`, or its token is not the right one.
     NotAllowed,
     /// The datagram is not GWMP version 1 or 2.
     BadDatagram,
-    /// The JSON of a datagram does not parse.
+    /// The JSON of a datagram or of a network server's message does not parse.
     BadJson,
     /// An `rxpk` element lacks its data or holds data that can't be read.
     BadElement,
@@ -28,7 +28,7 @@ pub enum DropReason {
     QueueFull,
     /// No flow wanted it.
     Unrouted,
-    /// Larger than any frame can be.
+    /// Larger than any frame, or any uplink of a network server, can be.
     Oversize,
     /// A copy of a transmission that was heard better, or first (RULES S19).
     Duplicate,
@@ -40,11 +40,19 @@ pub enum DropReason {
     Replayed,
     /// More frames of configured addresses than MICs are computed for (RULES S21).
     MicLimited,
+    /// A network server's message that names no device.
+    NoDevice,
+    /// A network server's message about something else than an uplink.
+    OtherEvent,
+    /// An uplink that a network server had handed over before (RULES S20).
+    Repeated,
+    /// A message on a topic that is no longer subscribed to.
+    NotSubscribed,
 }
 
 impl DropReason {
     /// All of them, in the order they are reported in.
-    pub const ALL: [DropReason; 15] = [
+    pub const ALL: [DropReason; 19] = [
         DropReason::NotAllowed,
         DropReason::BadDatagram,
         DropReason::BadJson,
@@ -60,6 +68,10 @@ impl DropReason {
         DropReason::MicFailed,
         DropReason::Replayed,
         DropReason::MicLimited,
+        DropReason::NoDevice,
+        DropReason::OtherEvent,
+        DropReason::Repeated,
+        DropReason::NotSubscribed,
     ];
 
     /// As in `status` and metrics.
@@ -80,6 +92,10 @@ impl DropReason {
             DropReason::MicFailed => "mic-failed",
             DropReason::Replayed => "replayed",
             DropReason::MicLimited => "mic-limited",
+            DropReason::NoDevice => "no-device",
+            DropReason::OtherEvent => "other-event",
+            DropReason::Repeated => "repeated",
+            DropReason::NotSubscribed => "not-subscribed",
         }
     }
 }

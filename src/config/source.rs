@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::address::{self, Endpoint};
 use super::problem::Problem;
 use super::reader::{Named, Table, Value};
-use super::schema::{Format, HttpSource, MqttSource, Network, SemtechUdp, Source, SourceKind, Spot};
+use super::schema::{
+    Format, HttpSource, MqttScheme, MqttSource, Network, SemtechUdp, Source, SourceKind, Spot,
+};
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -16,6 +18,14 @@ enum Kind {
 
 const KINDS: &[(&str, Kind)] =
     &[("semtech-udp", Kind::SemtechUdp), ("mqtt", Kind::Mqtt), ("http", Kind::Http)];
+
+/// The schemes of a broker's URL, and the port each stands for.
+const SCHEMES: [(&str, MqttScheme, u16); 4] = [
+    ("mqtt", MqttScheme::Mqtt, 1883),
+    ("mqtts", MqttScheme::Mqtts, 8883),
+    ("ws", MqttScheme::Ws, 80),
+    ("wss", MqttScheme::Wss, 443),
+];
 
 /// Reads one source.
 pub(super) fn read(entry: Named<'_>) -> Option<Source> {
@@ -69,11 +79,11 @@ fn forward(value: &Value<'_>, listen: SocketAddr) -> Option<Spot<String>> {
 
 fn mqtt(table: &mut Table<'_>) -> Option<MqttSource> {
     let url = table.need("url", "url = \"mqtt://127.0.0.1:1883\"");
-    let endpoint = url.as_ref().and_then(|value| Endpoint::read(value, &["mqtt", "mqtts", "ws", "wss"]));
+    let endpoint = url.as_ref().and_then(|value| Endpoint::read(value, &SCHEMES.map(|(name, _, _)| name)));
     let topics = table.need("topics", "topics = [\"application/+/device/+/event/up\"]");
     let topics = topics.map(|value| value.some_items("a list of topic filters", "nothing would be heard"));
-    let topics = topics.unwrap_or_default().iter().filter_map(Value::text).map(|topic| topic.value).collect();
-    let format = table.choice("format", Format::Json, Format::NAMES).value;
+    let topics = topics.unwrap_or_default().iter().filter_map(Value::text).collect();
+    let format = table.choice("format", Format::Json, Format::NAMES);
     let username = table.text("username").map(|name| name.value);
     let password = table.secret("password");
     let (url, mut endpoint) = (url?, endpoint?);
@@ -88,7 +98,24 @@ fn mqtt(table: &mut Table<'_>) -> Option<MqttSource> {
         Some(login) => (Some(login.username), login.password),
         None => (username, password),
     };
-    Some(MqttSource { url: url.spot(endpoint.url()), topics, format, username, password })
+    let (_, scheme, usual) = SCHEMES.into_iter().find(|(name, _, _)| *name == endpoint.scheme)?;
+    if !matches!(endpoint.rest.as_str(), "" | "/") && !matches!(scheme, MqttScheme::Ws | MqttScheme::Wss) {
+        url.refuse_with("the URL of an MQTT broker has no path", "topics have a key of their own");
+    }
+    if (username.is_some() || password.is_some()) && !scheme.is_tls() && !endpoint.is_loopback() {
+        let message = "credentials go to another machine over a plain connection";
+        url.warn(message, "use mqtts:// if the broker offers it");
+    }
+    Some(MqttSource {
+        url: url.spot(endpoint.url()),
+        scheme,
+        host: endpoint.bare_host().to_owned(),
+        port: endpoint.port.unwrap_or(usual),
+        topics,
+        format,
+        username,
+        password,
+    })
 }
 
 fn http(table: &mut Table<'_>) -> HttpSource {

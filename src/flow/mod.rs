@@ -267,6 +267,14 @@ impl Router {
         Router { rules: flows.rules.clone(), ids }
     }
 
+    /// Takes everything to all of these.
+    #[cfg(test)]
+    pub(crate) fn of_everything(ids: Vec<RouteId>) -> Router {
+        let events = vec![Event::Uplink, Event::Join, Event::Other];
+        let to = (0..ids.len()).collect();
+        Router { rules: vec![Rule { from: From::All, events, ports: Vec::new(), to }], ids }
+    }
+
     /// Where an uplink of `kind` goes, which the configured `device` sent on `f_port`; empty: nowhere.
     pub fn routes(&self, kind: Kind, device: Option<&Device>, f_port: Option<u8>) -> Vec<RouteId> {
         let event = match kind {

@@ -9,7 +9,6 @@
 //! What it refuses: to report anything as delivered that the far end did not acknowledge.
 
 pub mod auth;
-pub mod dial;
 mod group;
 pub mod http;
 pub mod mqtt;
@@ -26,7 +25,7 @@ use crate::delivery::{Lane, Ordering, Stop};
 use crate::flow::Variant;
 use crate::render::Interpreter;
 
-use dial::Dial;
+use crate::dial::Dial;
 pub use group::Group;
 
 /// Threads that a runtime may use for name resolution. A look-up that hangs keeps its thread; the next one finds the

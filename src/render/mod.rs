@@ -113,10 +113,10 @@ impl Renderer {
     /// The body.
     ///
     /// # Errors
-    /// A record of a network server that is no JSON; nothing else.
+    /// A network server's record that can't be read; nothing else.
     pub fn body(&self, message: &Message<'_>) -> Result<Rendered, Failure> {
         if message.uplink.kind == Kind::App && message.server.is_none() {
-            return Err(no_json(message));
+            return Err(no_uplink(message));
         }
         match &self.shape {
             Shape::Format(format) => self.formatted(*format, message),
@@ -215,40 +215,39 @@ fn readable(bytes: &[u8]) -> Cow<'_, str> {
 
 fn body_problem(error: TemplateError, body: &Spot<String>, key: &str, has_type: bool) -> Problem {
     let (line, column) = line_and_column(body, error.offset);
-    let hint = match &error.fault {
-        Fault::NotJson(_) | Fault::Escaped => {
-            let otherwise = if has_type { "; for a body that is no JSON, set content_type" } else { "" };
-            Some(format!(
-                "names and text are in \"double quotes\"; a placeholder outside of quotes becomes a whole value, \
-                 with its quotes{otherwise}"
-            ))
-        }
-        _ => None,
-    };
     let message = format!("{} (line {line}, column {column} of the template)", error.fault);
     let problem = Problem::error(&body.place, key, message);
-    match hint {
-        Some(hint) => problem.hint(hint),
-        None => problem,
+    if !matches!(error.fault, Fault::NotJson(_) | Fault::Escaped) {
+        return problem;
     }
+    let why = if has_type {
+        "for a body that is no JSON, set content_type"
+    } else {
+        "a body that begins with { or [ is JSON"
+    };
+    problem.hint(format!(
+        "names and text are in \"double quotes\"; a placeholder outside of quotes becomes a whole value, with its quotes; \
+         {why}"
+    ))
 }
 
 /// Both count from 1, columns in characters.
 fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
+    // A fault may lie within a character.
+    let before = (0..=offset.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     (line, column)
 }
 
 /// A receiver that can't parse a body would refuse it for a reason nobody could see.
-fn no_json(message: &Message<'_>) -> Failure {
+fn no_uplink(message: &Message<'_>) -> Failure {
     let source = &message.uplink.source;
     let why = match crate::server_uplink::ServerUplink::parse(&message.uplink.content) {
         Err(error) => error.to_string(),
-        Ok(_) => "no uplink".to_owned(),
+        Ok(_) => "unknown".to_owned(),
     };
-    Failure::record(Layer::Render, format!("what source {source} received is {why}"))
+    Failure::record(Layer::Render, format!("what source {source} received can't be read: {why}"))
 }
 
 fn unrenderable(error: RenderError) -> Failure {

@@ -360,6 +360,8 @@ fn a_body_that_would_not_be_json_is_found_by_check_with_its_place() {
         ("{\"a\": \"\\{{f_cnt}}\"}", "line 1, column 9", "backslash"),
         ("{\"a\": \"\\u{{f_cnt}}0041\"}", "column", "invalid escape"),
         ("{\"é\": {{f_cnt}} 1}", "line 1, column 17", "expected `,` or `}`"),
+        ("{\"é\": é}", "line 1, column 7", "expected value"),
+        ("{\"é\": \"é\u{1}\"}", "column 8", "control character"),
         (" ", "line 1, column 1", "empty"),
         ("{\"a\": {{device.nmae}}}", "line 1, column 7", "device.name"),
         ("{\"a\": {{f_cnt}", "line 1, column 7", "without"),
@@ -378,7 +380,7 @@ proptest::proptest! {
     /// Never a failed delivery: whatever the values are, a JSON template that `check` lets pass makes JSON.
     #[test]
     fn any_value_leaves_a_json_body_json(text in ".*", number in proptest::num::f64::ANY) {
-        let body = r#"{"a":{{decoded.t}},"b":"\\{{decoded.t}}\"{{decoded.n}}","{{decoded.t}}":[{{decoded.n}},{{decoded}}]}"#;
+        let body = r#"{"a":{{decoded.t}},"b":"\\{{decoded.t}}\"{{decoded.n}}","k{{decoded.t}}":[{{decoded.n}},{{decoded}}]}"#;
         let decoded = json!({ "t": text, "n": number }).to_string();
         let made = with_silo(&known_uplink(), |message| {
             message.decoding.data = Some(raw(&decoded));

@@ -25,9 +25,10 @@ impl Arrival {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
-    /// The `id` of the body.
+    /// The `id` of the body, or ChirpStack's `deduplicationId`.
     pub fn id(&self) -> Option<String> {
-        self.json().get("id").and_then(Value::as_str).map(str::to_owned)
+        let json = self.json();
+        json.get("id").or_else(|| json.get("deduplicationId")).and_then(Value::as_str).map(str::to_owned)
     }
 }
 

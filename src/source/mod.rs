@@ -3,12 +3,30 @@
 //! A source turns what arrives in its own protocol into [`Heard`] and hands it over; it knows no device, no flow and no
 //! disk. Whatever comes from outside is refused here, counted by reason, or handed over bounded in size: nothing behind
 //! this room sees a byte that was not looked at.
+//!
+//! Radio sources (`semtech-udp`) acknowledge at once and hand over a [`FromSource`]. Sources of network servers and scripts
+//! (`mqtt`, `http`) acknowledge what was accepted, and hand over a [`server::FromServer`] that brings the answer back.
 
+pub mod http;
+pub mod mqtt;
+pub mod running;
 pub mod semtech_udp;
+pub mod server;
+mod tally;
+mod time;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::config::{self, Problem, SourceKind};
+use crate::dial::Dial;
+use crate::metrics::DoorCounters;
 use crate::uplink::Heard;
+
+use server::Intake;
 
 /// One uplink on its way out of a source.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,4 +35,92 @@ pub struct FromSource {
     pub source: Arc<str>,
     /// What it heard.
     pub heard: Heard,
+}
+
+/// A source, ready to run.
+#[derive(Debug)]
+pub enum Source {
+    /// See [`semtech_udp`].
+    SemtechUdp(semtech_udp::Listener),
+    /// See [`mqtt`].
+    Mqtt(mqtt::Mqtt),
+    /// See [`http`].
+    Http(http::Http),
+}
+
+/// What sources are started with.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    /// Where radio sources hand over.
+    pub heard: mpsc::Sender<FromSource>,
+    /// Where sources of network servers hand over.
+    pub told: Intake,
+    /// What is counted.
+    pub counters: Arc<DoorCounters>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why a source can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A `semtech-udp` source.
+    #[error(transparent)]
+    SemtechUdp(#[from] semtech_udp::BindError),
+    /// An `http` source.
+    #[error(transparent)]
+    Http(#[from] http::BindError),
+    /// The machine has no thread left.
+    #[error("the system refused a thread for an mqtt source: {0}")]
+    Mqtt(#[from] std::io::Error),
+}
+
+/// A source that runs. Dropping it stops it.
+#[derive(Debug)]
+pub enum Running {
+    /// A radio source.
+    SemtechUdp(semtech_udp::Running),
+    /// One of a network server.
+    Server(running::Running),
+}
+
+impl Source {
+    /// Builds a source.
+    ///
+    /// # Errors
+    /// Everything that is wrong with its settings.
+    pub fn try_new(gateway: &str, source: &config::Source, dial: &Dial) -> Result<Source, Vec<Problem>> {
+        match &source.kind {
+            SourceKind::SemtechUdp(udp) => {
+                semtech_udp::Listener::try_new(&source.name, udp).map(Source::SemtechUdp)
+            }
+            SourceKind::Mqtt(mqtt) => {
+                mqtt::Mqtt::try_new(gateway, &source.name, mqtt, dial).map(Source::Mqtt)
+            }
+            SourceKind::Http(http) => http::Http::try_new(&source.name, http).map(Source::Http),
+        }
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If its address can't be had, or no thread.
+    pub fn start(self, doors: Doors) -> Result<Running, StartError> {
+        let Doors { heard, told, counters, clock } = doors;
+        Ok(match self {
+            Source::SemtechUdp(listener) => Running::SemtechUdp(listener.start(heard, counters, clock)?),
+            Source::Mqtt(mqtt) => Running::Server(mqtt.start(told, counters, clock)?),
+            Source::Http(http) => Running::Server(http.start(told, counters, clock)?),
+        })
+    }
+}
+
+impl Running {
+    /// Where it listens, if it does.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Running::SemtechUdp(running) => Some(running.local_addr()),
+            Running::Server(running) => running.local_addr(),
+        }
+    }
 }

@@ -251,9 +251,11 @@ async fn garbage_from_the_broker_does_no_harm() {
 #[tokio::test(start_paused = true)]
 async fn an_oversize_record_does_not_block_the_next() {
     let fake = Fake::listen().await;
-    let largest = 256 * 1024 - "up/roof".len() - 9;
+    let body = r#"body = '{"id":"{{id}}","x":"{{phy_payload_hex}}"}'"#;
+    let around = "up/roof".len() + 9 + r#"{"id":"","x":""}"#.len() + 36;
+    let largest = (256 * 1024 - around) / 2;
     let backlog = [(1, 20), (1, largest + 1), (1, largest), (2, 20)];
-    let world = World::start_here(fake.port(), "", &backlog).await;
+    let world = World::start_here(fake.port(), body, &backlog).await;
     let mut peer = fake.welcome().await;
     for expected in [0, 2, 3] {
         let (packet_id, record) = peer.publishes(1).await[0];

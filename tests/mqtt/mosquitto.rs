@@ -8,7 +8,7 @@ use packhorse::simulator::{Arrival, Arrivals, Broker, BrokerConfig, Subscriber};
 
 use crate::bench::{Bench, ROOMY, To, devices};
 use crate::proxy::Proxy;
-use crate::world::{PATIENCE, WINDOW, World};
+use crate::world::{PATIENCE, WINDOW, World, number};
 
 /// RULES S30: acknowledgements that a broker's stop may catch between PUBLISH and PUBACK come on top of the window.
 const ACK_ALLOWANCE: usize = 256;
@@ -72,8 +72,8 @@ async fn every_qos_delivers_and_settles() {
         assert!(wait_until(&arrivals, |log| log.len() >= 100).await, "QoS {qos}");
         let account = world.bench.wait_until_done().await;
         assert_eq!((account.delivered, account.dead_letters), (100, 0), "QoS {qos}");
-        let ids: Vec<_> = arrivals.all().iter().map(|arrival| arrival.id().unwrap()).collect();
-        assert_eq!(ids, (0..100).map(|n| n.to_string()).collect::<Vec<_>>(), "QoS {qos}");
+        let records: Vec<_> = arrivals.all().iter().map(|arrival| number(&arrival.id().unwrap())).collect();
+        assert_eq!(records, (0..100).collect::<Vec<_>>(), "QoS {qos}");
         assert!(arrivals.all().iter().all(|arrival| arrival.place == "up/roof"));
         world.wait_for_state(State::Active).await;
         world.stop().await;
@@ -90,7 +90,10 @@ async fn retained_records_wait_for_late_subscribers() {
         world.bench.wait_until_done().await;
         let (_subscriber, arrivals) = site.subscribe("late", "up/#");
         world.bench.append(To::Us, &devices(&[1])).await;
-        assert!(wait_until(&arrivals, |log| log.last().and_then(Arrival::id).as_deref() == Some("3")).await);
+        assert!(
+            wait_until(&arrivals, |log| log.last().and_then(Arrival::id).is_some_and(|id| number(&id) == 3))
+                .await
+        );
         assert_eq!(arrivals.all().len(), if retain { 2 } else { 1 });
         world.stop().await;
     }

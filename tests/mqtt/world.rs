@@ -7,9 +7,9 @@ use std::time::Duration;
 use packhorse::clock::{Clock, SystemClock};
 use packhorse::config::Config;
 use packhorse::delivery::{LaneStatus, Ordering, State, Stopper};
+use packhorse::dial::Dial;
 use packhorse::flow::Variant;
 use packhorse::integration::Integration;
-use packhorse::integration::dial::Dial;
 use packhorse::render::Interpreter;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -86,9 +86,11 @@ fn make(
     port: u16,
     keys: &str,
 ) -> (Integration, packhorse::delivery::Lane, watch::Receiver<LaneStatus>) {
+    // As it comes, so that its length is the test's.
+    let format = if keys.contains("body = ") { "" } else { "format = \"chirpstack\"\n" };
     let text = format!(
         "[gateway]\nname = \"roof\"\n[integration.us]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{port}\"\n\
-         topic = \"up/{{{{gateway.name}}}}\"\nmax_inflight = {WINDOW}\nretry.initial = \"50ms\"\nretry.max = \"50ms\"\n{keys}"
+         topic = \"up/{{{{gateway.name}}}}\"\nmax_inflight = {WINDOW}\n{format}retry.initial = \"50ms\"\nretry.max = \"50ms\"\n{keys}"
     );
     let config = Config::parse(&text, Path::new("/nowhere/packhorse.toml")).unwrap().config;
     let clock: std::sync::Arc<dyn Clock> = std::sync::Arc::new(SystemClock::new());

@@ -3,7 +3,7 @@
 mod pretty;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Read, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -85,7 +85,7 @@ pub(super) fn decode(config: &Path, options: &DecodeOptions) -> Exit {
         drop_null: function.drop_null,
     });
     if options.batch {
-        return batch(decoder, options.port, &mut std::io::stdin().lock());
+        return batch(decoder, options.port, &mut std::io::stdin().lock(), &mut std::io::stdout());
     }
     match decoder {
         Ok(decoder) => decoder.one(options),
@@ -184,7 +184,12 @@ impl Decoder {
 
 /// Answers every line until the input ends, also those that can't be read, and all of them if the function can't be
 /// called at all.
-fn batch(decoder: Result<Decoder, Vec<Problem>>, port: Option<u8>, input: &mut impl BufRead) -> Exit {
+fn batch(
+    decoder: Result<Decoder, Vec<Problem>>,
+    port: Option<u8>,
+    input: &mut impl BufRead,
+    output: &mut impl Write,
+) -> Exit {
     let mut all_good = true;
     let mut text = Vec::new();
     loop {
@@ -206,7 +211,10 @@ fn batch(decoder: Result<Decoder, Vec<Problem>>, port: Option<u8>, input: &mut i
         };
         let (answer, good) = answered.unwrap_or_else(|why| (bad(why), false));
         all_good &= good;
-        say(answer);
+        if writeln!(output, "{answer}").is_err() {
+            // Nobody reads on: there is no use in decoding on.
+            return Exit::Bad;
+        }
     }
     if all_good { Exit::Done } else { Exit::Bad }
 }
@@ -260,12 +268,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_answers_every_line_and_goes_on() {
-        let lines = |bytes: &[u8]| {
-            let problems = Err(vec![]);
-            batch(problems, None, &mut std::io::Cursor::new(bytes.to_vec()))
+    fn a_batch_answers_every_line_even_if_nothing_can_be_called() {
+        let answers = |input: &str| {
+            let mut output = Vec::new();
+            let exit = batch(Err(vec![]), None, &mut input.as_bytes(), &mut output);
+            (exit, String::from_utf8_lossy(&output).into_owned())
         };
-        assert_eq!(lines(b"\n \n"), Exit::Done);
-        assert_eq!(lines(b"{}"), Exit::Bad);
+        assert_eq!(answers("\n \n"), (Exit::Done, String::new()));
+        assert_eq!(answers("{}\nx"), (Exit::Bad, "{\"errors\":[]}\n{\"errors\":[]}\n".to_owned()));
+    }
+
+    #[test]
+    fn a_batch_ends_with_its_reader() {
+        let mut endless =
+            std::io::BufReader::new(std::io::repeat(b'\n').take(1 << 20).chain(&b"{}\n{}\n"[..]));
+        assert_eq!(batch(Err(vec![]), None, &mut endless, &mut &mut [][..]), Exit::Bad);
     }
 }

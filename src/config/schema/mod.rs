@@ -175,10 +175,16 @@ impl Network {
 pub struct MqttSource {
     /// The broker. Never holds credentials.
     pub url: Spot<String>,
+    /// Its scheme.
+    pub scheme: MqttScheme,
+    /// Its host; an IPv6 address without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
     /// Topic filters to subscribe to.
-    pub topics: Vec<String>,
+    pub topics: Vec<Spot<String>>,
     /// The JSON that arrives there.
-    pub format: Format,
+    pub format: Spot<Format>,
     /// User name.
     pub username: Option<String>,
     /// Password.

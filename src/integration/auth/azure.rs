@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn the_device_comes_from_the_settings_or_the_url() {
-        let dial = crate::integration::dial::Dial::new(Arc::new(ManualClock::new()));
+        let dial = crate::dial::Dial::new(Arc::new(ManualClock::new()));
         let scope = |url: &str, device: Option<&str>, policy: Option<&str>| {
             let (url, device) = (spot(url.to_owned()), device.map(|device| spot(device.to_owned())));
             let around = Surroundings { gateway: "roof", host: "hub", url: &url, timeout: HOUR, dial: &dial };

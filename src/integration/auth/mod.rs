@@ -34,7 +34,7 @@ use ureq::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use crate::clock::{Clock, RELEASE_FLOOR_US};
 use crate::config::{Auth, Place, Problem, Spot};
 use crate::delivery::outcome::{Blame, Failure, Layer};
-use crate::integration::dial::Dial;
+use crate::dial::Dial;
 use crate::render::percent_encode;
 
 pub use azure::{Sas, SasSettings, Scope, own_name};

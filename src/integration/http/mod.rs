@@ -37,8 +37,8 @@ use std::time::Duration;
 use crate::config::{self, IntegrationKind, Problem};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::delivery::{Lane, Stop};
+use crate::dial::Dial;
 use crate::flow::Variant;
-use crate::integration::dial::Dial;
 use crate::render::Interpreter;
 
 pub use client::{HttpClient, Sending};

@@ -15,10 +15,10 @@ use super::kept;
 use super::target::Target;
 use crate::config::{Http, Integration, Method, Problem, Secret, Spot};
 use crate::delivery::outcome::{Failure, Layer};
+use crate::dial::{BUFFER_BYTES, Dial};
 use crate::flow::Variant;
 use crate::history::Exchange;
 use crate::integration::auth::{Credentials, Surroundings};
-use crate::integration::dial::{BUFFER_BYTES, Dial};
 use crate::integration::way::Way;
 use crate::render::{Message, Purpose, RenderError, Template, percent_encode};
 

@@ -8,7 +8,7 @@ use ureq::http::Uri;
 use ureq::http::uri::Scheme;
 
 use crate::config::{Http, Integration, Problem, Spot};
-use crate::integration::dial::Peer;
+use crate::dial::Peer;
 use crate::render::{Purpose, Template};
 
 /// Where the requests of an integration go. The query may hold a secret, so it has no `Debug`.

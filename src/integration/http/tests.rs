@@ -8,7 +8,7 @@ use super::*;
 use crate::clock::{Clock as _, ManualClock, RELEASE_FLOOR_US};
 use crate::config::{ApiKeyIn, Auth, Integration, Method, SuccessCodes};
 use crate::delivery::outcome::{Blame, Failure, Layer, Outcome};
-use crate::integration::dial::Dial;
+use crate::dial::Dial;
 use crate::integration::testing::{
     Authority, Endpoint, Leaf, Reply, http_integration, http_of, secret, spot, write,
 };
@@ -97,6 +97,26 @@ fn a_request_is_what_the_reference_says() {
     let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
     assert_eq!(body["f_cnt"], 41);
     assert_eq!(client.shown_url(), endpoint.url("http", "/v1/{{device.dev_addr}}/up?…"));
+}
+
+#[test]
+fn the_content_type_goes_with_the_body() {
+    for (content_type, body, header, expected) in [
+        ("form", Some("n={{f_cnt}}&x={{decoded.x}}"), "application/x-www-form-urlencoded", "n=41&x="),
+        ("json", Some("[{{f_cnt}},{{decoded.x}}]"), "application/json", "[41,null]"),
+        ("application/vnd.acme+xml", Some("<n>{{f_cnt}}</n>"), "application/vnd.acme+xml", "<n>41</n>"),
+        ("text", None, "text/plain; charset=utf-8", "type: uplink\n"),
+        ("binary", None, "application/octet-stream", "@."),
+    ] {
+        let endpoint = Endpoint::plain(vec![Reply::of("204 No Content", "", "")]);
+        let mut integration = http_integration(&endpoint.url("http", "/up"), Method::Post);
+        http_of(&mut integration).content_type = spot(content_type.into());
+        integration.body = body.map(|body| spot(body.into()));
+        assert_eq!(shown(&send(&client(&integration), 1)), "HTTP 204");
+        let request = endpoint.received();
+        assert_eq!(request.header("content-type"), Some(header));
+        assert!(request.body.starts_with(expected.as_bytes()), "{request:?}");
+    }
 }
 
 #[test]

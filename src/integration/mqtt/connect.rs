@@ -9,7 +9,7 @@ use rumqttc::{
 };
 
 use crate::delivery::outcome::{Failure, Layer};
-use crate::integration::dial::{self, Peer};
+use crate::dial::{self, Peer};
 
 use super::login::Entry;
 use super::{Announcement, CONNECT_TIMEOUT, Mqtt};

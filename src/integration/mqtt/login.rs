@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::config::{self, Auth, Problem, Secret};
 use crate::delivery::outcome::Failure;
+use crate::dial::Dial;
 use crate::integration::auth::{Sas, SasSettings, Scope, blamed_on_clock, own_name};
-use crate::integration::dial::Dial;
 
 /// The version of the protocol that Azure IoT Hub is asked for.
 const API_VERSION: &str = "2021-04-12";

@@ -31,9 +31,9 @@ use rumqttc::mqttbytes::{QoS, valid_topic};
 use crate::config::{self, IntegrationKind, MqttScheme, MqttVersion, Problem};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::delivery::{Lane, Stop};
+use crate::dial::{Dial, Peer, TlsSource};
 use crate::flow::Variant;
 use crate::history::Exchange;
-use crate::integration::dial::{Dial, Peer, TlsSource};
 use crate::integration::platform::Platform;
 use crate::integration::way::Way;
 use crate::render::{Interpreter, Meaning, Message, Purpose, Template};
@@ -311,3 +311,6 @@ impl OwnText<'_> {
         (client_id, will, birth)
     }
 }
+
+#[cfg(test)]
+mod tests;

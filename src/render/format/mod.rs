@@ -111,4 +111,6 @@ fn error(message: &Message<'_>) -> Option<String> {
 }
 
 #[cfg(test)]
+mod schema;
+#[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::{self, Problem};
 
@@ -290,9 +290,9 @@ impl Shared {
         }
     }
 
-    /// The next task; `None` ends the keeper: after `idle` without one, or when nobody is left to ask.
-    pub(super) fn next(&self, idle: Duration) -> Option<Task> {
-        let deadline = Instant::now() + idle;
+    /// The next task; `None` ends the keeper: after too long without one, or when nobody is left to ask.
+    pub(super) fn next(&self) -> Option<Task> {
+        let deadline = Instant::now() + self.options.idle;
         let mut state = self.lock();
         loop {
             if let Some(task) = state.queue.pop_front() {

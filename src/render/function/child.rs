@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use rustix::process::Signal;
 
 use super::WORKER_COMMAND;
-use super::wire::{MAX_REPLY, MAX_REQUEST, Reply, Request, announced, frame};
+use super::wire::{CPU_SECONDS, MAX_REPLY, MAX_REQUEST, Reply, Request, announced, frame};
 
 /// What `/proc/self/exe` stands for stays the running program even after an upgrade has replaced or removed its file.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -30,8 +31,8 @@ pub(super) enum Broken {
     #[error("the function worker can't be started: {0}")]
     Start(String),
     /// It did not answer in time, and was killed.
-    #[error("no answer within {} s of wall time; the function worker was killed", .0.as_secs())]
-    TooSlow(Duration),
+    #[error("no answer within {} s of {} time; the function worker was killed", .0.as_secs(), .1)]
+    TooSlow(Duration, &'static str),
     /// It ended by itself.
     #[error("the function worker died ({0})")]
     Died(String),
@@ -51,8 +52,6 @@ pub(super) struct Child {
     from: ChildStdout,
     /// Which scripts it has, by slot.
     pub(super) has: Vec<bool>,
-    /// Whether it has answered a call.
-    pub(super) proven: bool,
 }
 
 impl Child {
@@ -69,7 +68,7 @@ impl Child {
         let (Some(to), Some(from)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(Broken::Start("it has no pipes".to_owned()));
         };
-        let mut child = Child { process, to, from, has: vec![false; scripts], proven: false };
+        let mut child = Child { process, to, from, has: vec![false; scripts] };
         for pipe in [child.to.as_fd(), child.from.as_fd()] {
             rustix::fs::fcntl_getfl(pipe)
                 .and_then(|flags| rustix::fs::fcntl_setfl(pipe, flags | OFlags::NONBLOCK))
@@ -96,9 +95,9 @@ impl Child {
         let result = self.send(&request, deadline).and_then(|()| self.receive(deadline));
         match result {
             Ok(bytes) => postcard::from_bytes(&bytes).map_err(|_| Broken::Nonsense),
-            Err(Stopped::Deadline) => Err(Broken::TooSlow(wall)),
+            Err(Stopped::Deadline) => Err(Broken::TooSlow(wall, "wall")),
             Err(Stopped::Oversize) => Err(Broken::Nonsense),
-            Err(Stopped::Closed) => Err(Broken::Died(self.end())),
+            Err(Stopped::Closed) => Err(self.end()),
         }
     }
 
@@ -142,9 +141,15 @@ impl Child {
     }
 
     /// How it ended. If it only closed its pipes it is ended now; one that is ending anyway keeps its own status.
-    fn end(&mut self) -> String {
+    fn end(&mut self) -> Broken {
         let _ = self.process.kill();
-        self.process.wait().map_or_else(|error| error.to_string(), describe)
+        match self.process.wait() {
+            Ok(status) if status.signal() == Some(Signal::XCPU.as_raw()) => {
+                Broken::TooSlow(Duration::from_secs(CPU_SECONDS), "CPU")
+            }
+            Ok(status) => Broken::Died(describe(status)),
+            Err(error) => Broken::Died(error.to_string()),
+        }
     }
 }
 
@@ -194,7 +199,6 @@ fn describe(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(6), _) => "aborted, signal 6".to_owned(),
         (Some(9), _) => "killed, signal 9".to_owned(),
-        (Some(24), _) => "out of CPU time, signal 24".to_owned(),
         (Some(signal), _) => format!("signal {signal}"),
         (None, Some(code)) => format!("exit status {code}"),
         (None, None) => status.to_string(),

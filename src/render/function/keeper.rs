@@ -1,7 +1,7 @@
 //! The thread that owns the worker: starts it, asks it, ends it.
 //!
 //! One thread and one worker for all functions. The worker's life is tied to this very thread (its parent-death signal
-//! follows the thread that started it), so both come and go together: on demand, and after [`IDLE`] without work.
+//! follows the thread that started it), so both come and go together: on demand, and after [`super::Options::idle`] without work.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,13 +19,11 @@ use super::{Decoding, Input, Level, Line, Output, strikes};
 pub(super) const WALL: Duration = Duration::from_secs(2);
 /// What the first look at a script may take: it may have to wait for a gateway that is booting.
 const CHECK_WALL: Duration = Duration::from_secs(10);
-/// How long a worker waits for work.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// Works off the queue until it stays empty.
 pub(super) fn run(shared: &Shared) {
     let mut keeper = Keeper { shared, child: None };
-    while let Some(task) = shared.next(IDLE) {
+    while let Some(task) = shared.next() {
         match task {
             Task::Check { slot, done } => {
                 let _ = done.send(keeper.check(slot));
@@ -61,9 +59,9 @@ impl Keeper<'_> {
                 Ok(result.map_err(|fault| Fault { text: bounded(fault.text), ..fault }))
             }
             Ok(_) => Err(self.give_up(&Broken::Nonsense)),
-            Err(broken @ (Broken::TooSlow(_) | Broken::Died(_))) => {
+            Err(broken @ (Broken::TooSlow(..) | Broken::Died(_))) => {
                 let kind =
-                    if matches!(broken, Broken::TooSlow(_)) { FaultKind::Time } else { FaultKind::Other };
+                    if matches!(broken, Broken::TooSlow(..)) { FaultKind::Time } else { FaultKind::Other };
                 let text = format!("the script's top level: {}", self.give_up(&broken));
                 Ok(Err(Fault { kind, text, at: None }))
             }
@@ -80,26 +78,15 @@ impl Keeper<'_> {
             variables: std::borrow::Cow::Borrowed(&input.variables),
             uplink: input.uplink.as_str().into(),
         });
-        let mut reply = self.ask(slot, &request, WALL);
-        if matches!(reply, Err(Broken::Died(_))) && self.child.as_ref().is_some_and(|child| child.proven) {
-            // It may have died before this call, of something else; a function has no effects, so asking again is safe.
-            self.retire();
-            reply = self.ask(slot, &request, WALL);
-        }
-        let answer = match reply {
-            Ok(Reply::Answer { verdict, console }) => {
-                if let Some(child) = &mut self.child {
-                    child.proven = true;
-                }
-                Ok((verdict, console))
-            }
+        let answer = match self.ask(slot, &request, WALL) {
+            Ok(Reply::Answer { verdict, console }) => Ok((verdict, console)),
             Ok(_) => Err(Broken::Nonsense),
             Err(broken) => Err(broken),
         };
         let timed_out = match &answer {
             Ok((Verdict::Broke(fault), _)) => fault.kind == FaultKind::Time,
             Ok(_) => false,
-            Err(broken) => matches!(broken, Broken::TooSlow(_)),
+            Err(broken) => matches!(broken, Broken::TooSlow(..)),
         };
         if self.shared.judge(slot, timed_out, Instant::now()) {
             log::warn!(
@@ -117,8 +104,21 @@ impl Keeper<'_> {
         }
     }
 
-    /// Asks the worker, after making sure that there is one and that it has the script.
+    /// Asks the worker; one that was there before and turns out to be dead is replaced. It may have died of something
+    /// else while it waited, and since functions have no effects, asking again is safe.
     fn ask(&mut self, slot: u32, request: &Request<'_>, wall: Duration) -> Result<Reply, Broken> {
+        let waited = self.child.is_some();
+        match self.ask_once(slot, request, wall) {
+            Err(Broken::Died(_)) if waited => {
+                self.retire();
+                self.ask_once(slot, request, wall)
+            }
+            result => result,
+        }
+    }
+
+    /// Asks the worker, after making sure that there is one and that it has the script.
+    fn ask_once(&mut self, slot: u32, request: &Request<'_>, wall: Duration) -> Result<Reply, Broken> {
         let Some(script) = self.shared.script(slot) else { return Err(Broken::Nonsense) };
         let child = match &mut self.child {
             Some(child) => child,

@@ -14,7 +14,7 @@
 //!   │ queue: first come, first served, one call at a time
 //!   v
 //! keeper   the one thread that owns the child: starts it on demand, hands it each script once,
-//!   │      waits at most WALL for an answer, ends it after IDLE without work
+//!   │      waits at most WALL for an answer, ends it after a minute without work
 //!   │ length-prefixed frames on two pipes (wire)
 //!   v
 //! worker   the child: locks itself in, then for each call a fresh QuickJS runtime and context:
@@ -151,11 +151,13 @@ pub struct Options {
     pub program: Option<std::path::PathBuf>,
     /// Whether five time-outs in a row suspend a function for five minutes (RULES S27).
     pub suspend: bool,
+    /// How long the worker stays without work.
+    pub idle: std::time::Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { program: None, suspend: true }
+        Options { program: None, suspend: true, idle: std::time::Duration::from_secs(60) }
     }
 }
 

@@ -67,3 +67,19 @@ impl Functions {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn every_function_is_refused_and_none_is_no_problem() {
+        assert!(Functions::try_new(&[]).is_ok());
+        let text = "[function.silo]\nfile = \"silo.js\"\n";
+        let config = config::Config::parse(text, std::path::Path::new("packhorse.toml")).unwrap().config;
+        let problems = Functions::try_new(&config.functions).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.key == "function.silo"), "{problems:?}");
+    }
+}

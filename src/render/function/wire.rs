@@ -23,6 +23,10 @@ pub(super) const MAX_TEXTS: usize = 64;
 /// The longest of them, in bytes.
 pub(super) const MAX_TEXT: usize = 1_000;
 
+/// CPU seconds after which the kernel ends the worker, counted anew for every request. The agent kills it before, except
+/// during the first look at a script, which may wait for a slow machine; and it may have been killed itself.
+pub(super) const CPU_SECONDS: u64 = 4;
+
 /// What the agent asks.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request<'a> {

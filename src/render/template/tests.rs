@@ -212,3 +212,35 @@ fn check_tries_a_template_on_an_uplink_that_has_everything() {
         assert_eq!(template.missing(&sample::context()), Vec::<String>::new(), "{name}");
     }
 }
+
+proptest::proptest! {
+    /// What `check` lets pass as a JSON template makes JSON of any values; what it does not is refused without a panic.
+    #[test]
+    fn a_json_template_makes_json_or_is_refused(
+        text in r#"(\{\{decoded\.x\}\}|\{\{ id \}\}|[{}\[\]:,"\\u0a1-]|"|\[|\]|null){0,10}"#,
+        value in r#"["\\u0-9a-f\n]{0,6}"#,
+    ) {
+        let Ok(template) = Template::parse(&text, Purpose::Body(BodyKind::Json)) else { return Ok(()) };
+        for decoded in [json!({}), json!({ "x": null }), json!({ "x": value }), json!({ "x": [1.5, { "a": value }] })] {
+            let made = template.render(&json!({ "id": value, "decoded": decoded })).unwrap();
+            proptest::prop_assert!(serde_json::from_str::<Value>(&made).is_ok(), "{} -> {}", text, made);
+        }
+    }
+
+    #[test]
+    fn no_text_panics_the_parser(text in r#"(\{\{|\}\}|decoded|\.|id|https://|/|\?|"|\\|.){0,12}"#) {
+        for purpose in [
+            Purpose::Url,
+            Purpose::Topic,
+            Purpose::Header,
+            Purpose::Plain,
+            Purpose::Body(BodyKind::Json),
+            Purpose::Body(BodyKind::Xml),
+            Purpose::Body(BodyKind::Form),
+        ] {
+            if let Ok(template) = Template::parse(&text, purpose) {
+                let _ = (template.render(&context()), template.sample(), template.shown(&context()));
+            }
+        }
+    }
+}

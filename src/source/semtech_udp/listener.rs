@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::{Network, Problem, SemtechUdp, Spot};
 use crate::metrics::{DoorCounters, DropReason};
 use crate::source::FromSource;
+use crate::source::tally::{Dropped, Tally};
 use crate::uplink::{Eui64, Heard, Moment};
 
 /// The largest UDP datagram; no MTU is assumed, because forwarders on the same host send up to this.
@@ -286,7 +287,7 @@ impl Door {
 
     fn refuse(&mut self, reason: DropReason, from: SocketAddr, detail: Option<BadDatagram>) {
         self.counters.dropped(reason, 1);
-        let Some(times) = self.troubles.dropped(reason).and_then(Tally::again) else { return };
+        let Some(times) = self.troubles.dropped.again(reason) else { return };
         let what = detail.map_or_else(|| sentence_for(reason).to_owned(), |why| why.to_string());
         let level = if reason == DropReason::CrcBad { Level::Debug } else { Level::Warn };
         log!(level, "source {}: {} from {from}: {what} ({times} so far)", self.name, reason.as_str());
@@ -322,44 +323,5 @@ fn sentence_for(reason: DropReason) -> &'static str {
 struct Troubles {
     receive: Tally,
     acknowledge: Tally,
-    dropped: [Tally; DropReason::ALL.len()],
-}
-
-impl Troubles {
-    fn dropped(&mut self, reason: DropReason) -> Option<&mut Tally> {
-        self.dropped.get_mut(reason as usize)
-    }
-}
-
-/// Counts, and says which counts deserve a line in the log.
-#[derive(Default)]
-struct Tally(u64);
-
-impl Tally {
-    /// One more; how many that makes, if it is the first or a power of two.
-    fn again(&mut self) -> Option<u64> {
-        self.0 = self.0.saturating_add(1);
-        self.0.is_power_of_two().then_some(self.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
-    use super::*;
-
-    #[test]
-    fn a_thousand_troubles_are_ten_lines() {
-        let mut tally = Tally::default();
-        let lines: Vec<u64> = (0..1_000).filter_map(|_| tally.again()).collect();
-        assert_eq!(lines, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
-    }
-
-    #[test]
-    fn each_reason_has_a_tally_of_its_own() {
-        let mut troubles = Troubles::default();
-        for reason in DropReason::ALL {
-            assert_eq!(troubles.dropped(reason).and_then(Tally::again), Some(1), "{}", reason.as_str());
-        }
-    }
+    dropped: Dropped,
 }

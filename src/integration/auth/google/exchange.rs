@@ -16,7 +16,7 @@ use super::super::{Surroundings, blamed_on_clock, hidden, problem};
 use crate::clock::Clock;
 use crate::config::{Place, Problem, Spot, Tls};
 use crate::delivery::outcome::{Failure, Layer};
-use crate::integration::dial::{HttpConnector, Limits, Lookup, Peer, http_failure};
+use crate::dial::{HttpConnector, Limits, Lookup, Peer, http_failure};
 use crate::printable::printable;
 use crate::render::percent_encode;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::clock::{ManualClock, RELEASE_FLOOR_US};
 use crate::delivery::outcome::{Blame, Layer};
-use crate::integration::dial::Dial;
+use crate::dial::Dial;
 use crate::integration::testing::{Authority, Endpoint, Reply, secret, spot, write};
 
 const EMAIL: &str = "gateway@farm.iam.gserviceaccount.com";

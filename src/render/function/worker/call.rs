@@ -12,6 +12,7 @@ use rquickjs::{Array, Constructor, Context, Ctx, Function, Object, Runtime, Valu
 
 use super::super::Line;
 use super::super::wire::{Call, Code, Fault, FaultKind, Verdict};
+use super::bytes;
 use super::console::Console;
 use super::fault::{self, Deadline, STACK};
 use super::result::Run;
@@ -22,12 +23,6 @@ const FIND: &str = "[typeof decodeUplink == 'function' ? decodeUplink : null, \
                     typeof Decode == 'function' ? Decode : null, \
                     typeof normalizeUplink == 'function' ? normalizeUplink : null]";
 const NAMES: [&str; 4] = ["decodeUplink", "Decoder", "Decode", "normalizeUplink"];
-
-/// What scripts may need that QuickJS has not: parsed only where the name occurs, since most scripts need neither.
-const PRELUDES: [(&[&str], &str, &str); 2] = [
-    (&["Buffer", "TextDecoder", "TextEncoder"], "text.js", include_str!("text.js")),
-    (&["Buffer"], "buffer.js", include_str!("buffer.js")),
-];
 
 /// Whether a script can be called.
 pub(super) fn check(script: &Code<'_>) -> Result<(), Fault> {
@@ -66,6 +61,8 @@ fn with<T>(
     let deadline = Deadline::start(Duration::from_micros(script.cpu_limit_us));
     let runtime = Runtime::new().map_err(|_| fault::memory(script))?;
     runtime.set_memory_limit(usize::try_from(script.memory_limit).unwrap_or(usize::MAX));
+    // The default would have it collect garbage before the script is even parsed; reference counts free most of it.
+    runtime.set_gc_threshold(usize::try_from(script.memory_limit / 2).unwrap_or(usize::MAX));
     runtime.set_max_stack_size(STACK);
     let watch = deadline.clone();
     runtime.set_interrupt_handler(Some(Box::new(move || watch.check())));
@@ -85,11 +82,7 @@ impl<'js> Run<'_, 'js> {
         let date = self.sound(globals.get("Date"))?;
         self.sound(console.install(&self.ctx))?;
         let module = self.sound(module(&self.ctx))?;
-        for (names, file, source) in PRELUDES {
-            if names.iter().any(|name| self.script.source.contains(name)) {
-                self.sound(self.eval::<()>(source, file))?;
-            }
-        }
+        self.sound(bytes::install(&self.ctx, &self.script.source))?;
         self.sound(self.eval::<Value<'_>>(&self.script.source, &self.script.file))?;
         let found: Array<'_> = self.sound(self.eval(FIND, "packhorse"))?;
         let function = |index: usize, name: &str| {

@@ -4,6 +4,7 @@
 //! from then on it can't open, write or start anything, and its memory is bounded by the kernel beside QuickJS's own
 //! limit. It starts no logger and no runtime, so that it stays small.
 
+mod bytes;
 mod call;
 mod console;
 mod fault;

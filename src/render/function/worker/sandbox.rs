@@ -8,15 +8,14 @@
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::super::wire::CPU_SECONDS;
+
 /// What the process needs beside its scripts' memory: frames, scripts, results on their way out.
 const OVERHEAD: u64 = 16 << 20;
 /// QuickJS takes at most 256 KiB of it.
 const STACK: u64 = 1 << 20;
 /// The two pipes and /dev/null.
 const FILES: u64 = 3;
-/// CPU seconds after which the kernel ends the process, counted anew for every call. The agent kills it long before;
-/// this is for the worker that hangs while its agent is killed.
-const CPU_SECONDS: u64 = 4;
 
 /// Locks the process in for scripts that may use `memory` bytes, or says what could not be forbidden.
 pub(super) fn lock_in(memory: u64) -> Result<(), String> {
@@ -37,9 +36,13 @@ pub(super) fn lock_in(memory: u64) -> Result<(), String> {
         setrlimit(resource, both(most)).map_err(refused(what))?;
     }
     let none = CapabilitySet::empty();
-    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    // An agent that runs as a user of its own has none to give up, and some containers forbid to ask.
-    let _ = rustix::thread::set_capabilities(None, none);
+    // An agent that runs as a user of its own has none to give up; asking anyway could break a system call filter.
+    let any =
+        rustix::thread::capabilities(None).is_ok_and(|own| own.permitted != none || own.effective != none);
+    if any {
+        let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        rustix::thread::set_capabilities(None, none).map_err(refused("capabilities"))?;
+    }
     Ok(())
 }
 

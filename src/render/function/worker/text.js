@@ -1,71 +1,26 @@
-// TextDecoder and TextEncoder for UTF-8 (decoding also Latin-1 and ASCII), and what buffer.js needs of them.
-(function (global) {
+// TextDecoder for UTF-8, Latin-1 and ASCII, and TextEncoder. A function of the two conversions of bytes.rs.
+(function (bytesOf, textOf) {
   'use strict';
-
-  function fromUtf8(bytes) {
-    var text = '', i = 0, n = bytes.length;
-    while (i < n) {
-      var first = bytes[i++];
-      var more = first < 0x80 ? 0 : first >= 0xc2 && first < 0xe0 ? 1 : first >= 0xe0 && first < 0xf0 ? 2
-        : first >= 0xf0 && first < 0xf5 ? 3 : -1;
-      var code = more <= 0 ? first : first & (0x3f >> more);
-      var low = first === 0xe0 ? 0xa0 : first === 0xf0 ? 0x90 : 0x80;
-      var high = first === 0xed ? 0x9f : first === 0xf4 ? 0x8f : 0xbf;
-      while (more > 0 && i < n && bytes[i] >= low && bytes[i] <= high) {
-        code = code << 6 | bytes[i++] & 0x3f;
-        low = 0x80; high = 0xbf; more--;
-      }
-      text += more === 0 ? String.fromCodePoint(code) : '\ufffd';
-    }
-    return text;
-  }
-
-  function toUtf8(text) {
-    var bytes = [];
-    for (var character of String(text)) {
-      var code = character.codePointAt(0);
-      if (code >= 0xd800 && code < 0xe000) code = 0xfffd;
-      if (code < 0x80) bytes.push(code);
-      else if (code < 0x800) bytes.push(0xc0 | code >> 6, 0x80 | code & 0x3f);
-      else if (code < 0x10000) bytes.push(0xe0 | code >> 12, 0x80 | code >> 6 & 0x3f, 0x80 | code & 0x3f);
-      else bytes.push(0xf0 | code >> 18, 0x80 | code >> 12 & 0x3f, 0x80 | code >> 6 & 0x3f, 0x80 | code & 0x3f);
-    }
-    return bytes;
-  }
-
-  function view(data) {
-    if (data === undefined) return new Uint8Array(0);
-    if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    return new Uint8Array(data);
-  }
-
   var KNOWN = {
-    'utf-8': 'utf-8', utf8: 'utf-8', ascii: 'windows-1252', 'us-ascii': 'windows-1252', latin1: 'windows-1252',
-    'iso-8859-1': 'windows-1252', 'windows-1252': 'windows-1252'
+    'utf-8': 'utf-8', utf8: 'utf-8', 'unicode-1-1-utf-8': 'utf-8', ascii: 'windows-1252', 'us-ascii': 'windows-1252',
+    latin1: 'windows-1252', 'iso-8859-1': 'windows-1252', 'windows-1252': 'windows-1252'
   };
-
-  function define(name, value) {
-    Object.defineProperty(global, name, { value: value, writable: true, configurable: true });
-  }
-
-  define('TextDecoder', class TextDecoder {
-    constructor(label) {
-      var known = KNOWN[String(label === undefined ? 'utf-8' : label).trim().toLowerCase()];
-      if (!known) throw new RangeError('TextDecoder: unknown encoding ' + label);
-      Object.defineProperty(this, 'encoding', { value: known });
+  return {
+    TextDecoder: class TextDecoder {
+      constructor(label = 'utf-8') {
+        this.encoding = KNOWN[String(label).trim().toLowerCase()];
+        if (!this.encoding) throw new RangeError('TextDecoder: unknown encoding ' + label);
+      }
+      decode(data = new ArrayBuffer(0)) {
+        var bytes = data.buffer ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data);
+        if (this.encoding !== 'utf-8') return textOf(bytes, 'latin1');
+        var text = textOf(bytes, 'utf8');
+        return text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
+      }
+    },
+    TextEncoder: class TextEncoder {
+      get encoding() { return 'utf-8'; }
+      encode(text = '') { return Uint8Array.from(bytesOf(String(text), 'utf8')); }
     }
-    decode(data) {
-      var bytes = view(data);
-      if (this.encoding !== 'utf-8') return Array.from(bytes, function (b) { return String.fromCharCode(b); }).join('');
-      var text = fromUtf8(bytes);
-      return text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
-    }
-  });
-
-  define('TextEncoder', class TextEncoder {
-    get encoding() { return 'utf-8'; }
-    encode(text) { return Uint8Array.from(text === undefined ? [] : toUtf8(text)); }
-  });
-
-  define('__utf8', { from: fromUtf8, to: toUtf8 });
-})(globalThis);
+  };
+})

@@ -3,7 +3,10 @@
 use rquickjs::{Coerced, Value};
 
 use super::super::json;
-use super::super::wire::{MAX_TEXT, bounded};
+use super::super::wire::bounded;
+
+/// What is read of a text of which people see the beginning.
+const MAX_READ: usize = 64 << 10;
 
 /// Why a string did not become text.
 #[derive(Debug)]
@@ -45,17 +48,17 @@ pub(super) fn for_people(value: &Value<'_>) -> String {
 
 fn described(value: &Value<'_>) -> Option<String> {
     if let Some(string) = value.as_string() {
-        return Some(long(of_string(string, MAX_TEXT)));
+        return Some(long(of_string(string, MAX_READ)));
     }
     if value.is_error() {
         return of_error(value);
     }
     if value.is_object() && !value.is_function() {
         let json = value.ctx().json_stringify(value.clone()).ok()??;
-        return Some(long(of_string(&json, MAX_TEXT)));
+        return Some(long(of_string(&json, MAX_READ)));
     }
     let Coerced(string) = value.get::<Coerced<rquickjs::String<'_>>>().ok()?;
-    Some(long(of_string(&string, MAX_TEXT)))
+    Some(long(of_string(&string, MAX_READ)))
 }
 
 fn long(text: Result<String, NoText>) -> String {
@@ -67,7 +70,7 @@ pub(super) fn of_error(value: &Value<'_>) -> Option<String> {
     let error = value.as_object()?;
     let part = |key: &str| {
         let part = error.get::<_, Coerced<rquickjs::String<'_>>>(key).ok()?;
-        Some(long(of_string(&part.0, MAX_TEXT)))
+        Some(long(of_string(&part.0, MAX_READ)))
     };
     let (name, message) = (part("name")?, part("message")?);
     Some(if message.is_empty() { name } else { format!("{name}: {message}") })

@@ -20,16 +20,15 @@
 
 mod base64;
 mod datagram;
-mod json;
 mod rxpk;
 #[cfg(test)]
 mod tests;
-mod time;
 
 use std::borrow::Cow;
 
 pub use datagram::{BadDatagram, Datagram, Message};
 
+use crate::lenient_json as json;
 use crate::metrics::DropReason;
 use crate::uplink::{Eui64, Heard, Moment};
 

@@ -8,8 +8,9 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::base64::{self, Unreadable};
-use super::{json, time};
+use crate::lenient_json as json;
 use crate::metrics::DropReason;
+use crate::source::time;
 use crate::uplink::{Crc, Eui64, Heard, Modulation, Moment, Rx};
 
 /// Reads one element that `gateway` sent and that arrived `at`.

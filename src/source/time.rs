@@ -1,4 +1,4 @@
-//! When an element was heard (RULES S22): GPS, else the forwarder's clock, else ours.
+//! When something was heard (RULES S22): GPS, else the clock of the forwarder or network server, else ours.
 //!
 //! The order is a matter of who is likely to be right, and each has to be plausible first:
 //!
@@ -32,17 +32,17 @@ const NEAR_US: i64 = 300 * 1_000_000;
 
 /// What an element says about its time.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Said<'a> {
+pub(crate) struct Said<'a> {
     /// Milliseconds since the GPS epoch.
-    pub(super) tmms: Option<i64>,
+    pub(crate) tmms: Option<i64>,
     /// The forwarder's wall time, as text.
-    pub(super) time: Option<&'a str>,
+    pub(crate) time: Option<&'a str>,
     /// The forwarder held the frame back.
-    pub(super) delayed: bool,
+    pub(crate) delayed: bool,
 }
 
 /// The moment of reception: `arrived` with the best wall time there is.
-pub(super) fn of_reception(arrived: Moment, said: Said<'_>) -> Moment {
+pub(crate) fn of_reception(arrived: Moment, said: Said<'_>) -> Moment {
     let gps = || said.tmms.and_then(utc_us_of_gps_ms).filter(|us| is_of_this_age(*us));
     let forwarder =
         || said.time.and_then(utc_us_of_text).filter(|us| is_plausible(*us, arrived, said.delayed));
@@ -52,6 +52,15 @@ pub(super) fn of_reception(arrived: Moment, said: Said<'_>) -> Moment {
         Moment { wall_us, source: TimeSource::Forwarder, ..arrived }
     } else {
         arrived
+    }
+}
+
+/// The moment of an uplink that a network server heard of first: what the server says, where that is plausible. It may have
+/// waited there for as long as it likes, so only what lies ahead of us counts against it.
+pub(crate) fn of_server(arrived: Moment, said_us: Option<i64>) -> Moment {
+    match said_us.filter(|us| is_plausible(*us, arrived, true)) {
+        Some(wall_us) => Moment { wall_us, source: TimeSource::Forwarder, ..arrived },
+        None => arrived,
     }
 }
 

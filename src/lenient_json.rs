@@ -11,47 +11,47 @@ use serde_json::value::RawValue;
 
 /// The elements of the array under `key` in the object `json`, handed out as they are met; `null` has none. Says whether
 /// all of it could be read: where the text breaks off, what stood before was handed out. Text after the object is ignored.
-pub(super) fn elements_of<'a>(json: &'a str, key: &str, each: impl FnMut(&'a RawValue)) -> bool {
+pub(crate) fn elements_of<'a>(json: &'a str, key: &str, each: impl FnMut(&'a RawValue)) -> bool {
     let mut reader = serde_json::Deserializer::from_str(json);
     reader.deserialize_map(ArrayUnder { key, each: Elements(each) }).is_ok()
 }
 
 /// The elements of the array `json`. Says whether it was one.
-pub(super) fn elements<'a>(json: &'a RawValue, each: impl FnMut(&'a RawValue)) -> bool {
+pub(crate) fn elements<'a>(json: &'a RawValue, each: impl FnMut(&'a RawValue)) -> bool {
     serde_json::Deserializer::from_str(json.get()).deserialize_any(Elements(each)).is_ok()
 }
 
 /// The members of the object `json`. Says whether it was one.
-pub(super) fn members<'a>(json: &'a RawValue, each: impl FnMut(&str, &'a RawValue)) -> bool {
+pub(crate) fn members<'a>(json: &'a RawValue, each: impl FnMut(&str, &'a RawValue)) -> bool {
     serde_json::Deserializer::from_str(json.get()).deserialize_map(Members(each)).is_ok()
 }
 
 /// A number, or a string that holds one; finite.
-pub(super) fn number(json: &RawValue) -> Option<f64> {
+pub(crate) fn number(json: &RawValue) -> Option<f64> {
     let text = text(json);
     let digits = text.as_deref().unwrap_or(json.get());
     digits.trim().parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 /// A number without its fraction, if it fits `T`.
-pub(super) fn integer<T: TryFrom<i64>>(json: &RawValue) -> Option<T> {
+pub(crate) fn integer<T: TryFrom<i64>>(json: &RawValue) -> Option<T> {
     number(json).and_then(whole)
 }
 
 /// `number` without its fraction, if it fits `T`.
-pub(super) fn whole<T: TryFrom<i64>>(number: f64) -> Option<T> {
+pub(crate) fn whole<T: TryFrom<i64>>(number: f64) -> Option<T> {
     /// 2^53: below it every integer is an f64 of its own, so that nothing is lost in either direction.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if number.abs() < EXACT { T::try_from(number as i64).ok() } else { None }
 }
 
 /// A string.
-pub(super) fn text(json: &RawValue) -> Option<Cow<'_, str>> {
+pub(crate) fn text(json: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text<'_>>(json.get()).ok().map(|text| text.0)
 }
 
 /// `true`.
-pub(super) fn is_true(json: &RawValue) -> bool {
+pub(crate) fn is_true(json: &RawValue) -> bool {
     json.get() == "true"
 }
 

@@ -1,0 +1,73 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::lorawan::Devices;
+use crate::uplink::{Flags, Kind, Moment, Rx, TimeSource, Uplink};
+
+fn uplink() -> Uplink {
+    Uplink {
+        id: uuid::Uuid::from_u128(0x01936b1e_0000_7000_8000_0000000000aa),
+        source: Arc::from("concentrator"),
+        kind: Kind::Lorawan,
+        content: data_encoding::HEXLOWER.decode(b"402e1f0b26802900026a5bc1d2e3f405").unwrap(),
+        dev_eui: None,
+        f_cnt: None,
+        rx: Rx::default(),
+        at: Moment { boot_id: [7; 16], boot_ns: 1, wall_us: 0, source: TimeSource::Ntp },
+        flags: Flags::default(),
+    }
+}
+
+fn mqtt(keys: &str) -> Result<Mqtt, Vec<Problem>> {
+    let text = format!("[integration.b]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:1\"\n{keys}");
+    let config = config::Config::parse(&text, Path::new("/nowhere/packhorse.toml")).unwrap().config;
+    let dial = Dial::new(Arc::new(ManualClock::new()));
+    Mqtt::try_new(&config.integrations[0], &dial, &Interpreter::plain("roof"), &[Variant::default()])
+}
+
+/// Topic and payload of the uplink.
+fn published(mqtt: &Mqtt) -> (String, String) {
+    let (devices, uplink) = (Devices::default(), uplink());
+    match mqtt.publish(0, &Message::of("roof", &devices, &uplink)) {
+        Ok(Made::Publication { topic, payload, .. }) => (topic, String::from_utf8(payload).unwrap()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_body_that_looks_like_json_is_json_and_any_other_is_text() {
+    for (body, expected) in [
+        (
+            "{\"n\":{{f_cnt}},\"x\":{{decoded.x}},\"a\":\"{{device.dev_addr}}\"}",
+            r#"{"n":41,"x":null,"a":"260b1f2e"}"#,
+        ),
+        ("{{device.dev_addr}}", "260b1f2e"),
+        ("n={{f_cnt}} x={{decoded.x}}", "n=41 x="),
+    ] {
+        let mqtt =
+            mqtt(&format!("topic = \"up/{{{{device.dev_addr}}}}/{{{{device.name}}}}\"\nbody = '{body}'"))
+                .unwrap();
+        assert_eq!(published(&mqtt), ("up/260b1f2e/_".to_owned(), expected.to_owned()));
+    }
+    let problems = mqtt("body = '{\"n\":}'").unwrap_err();
+    assert_eq!((problems.len(), problems[0].key.as_str()), (1, "integration.b.body"));
+    let hint = problems[0].hint.as_ref().unwrap();
+    assert!(hint.contains("begins with") && !hint.contains("content_type"), "{hint}");
+}
+
+#[test]
+fn every_format_can_be_published() {
+    for (format, part) in [
+        ("json", "\"type\":\"uplink\""),
+        ("chirpstack", "\"deduplicationId\":"),
+        ("tts", "\"uplink_message\":"),
+        ("helium", "\"hotspots\":"),
+    ] {
+        let mqtt = mqtt(&format!("format = \"{format}\"")).unwrap();
+        assert!(published(&mqtt).1.contains(part), "{format}");
+    }
+}
