@@ -185,18 +185,13 @@ pub(crate) fn ours(view: &View) -> &AccountView {
     view.accounts.iter().find(|account| &*account.name == "us").unwrap()
 }
 
-/// A network server's JSON that says which record it is, padded with blanks; longer than such a text may be, a frame.
 pub(crate) fn uplink(n: u128, device: u8, len: usize) -> Uplink {
     let at = Moment { boot_id: [7; 16], boot_ns: 3_600_000_000_000, wall_us: 0, source: TimeSource::Ntp };
-    let text = format!(r#"{{"deduplicationId":"{n}","fCnt":1,"deviceInfo":{{"devEui":"{device:016x}"}}}}"#);
-    let (kind, mut content) =
-        if len <= 60_000 { (Kind::App, text.into_bytes()) } else { (Kind::Other, Vec::new()) };
-    content.resize(len.max(content.len()), b' ');
     Uplink {
         id: uuid::Uuid::from_u128(n),
         source: Arc::from("test"),
-        kind,
-        content,
+        kind: Kind::Other,
+        content: vec![0; len],
         dev_eui: Some(Eui64([device; 8])),
         f_cnt: None,
         rx: Rx::default(),

@@ -132,8 +132,5 @@ fn publish(kind: u8, body: &[u8]) -> Packet {
         _ => (u16::from_be_bytes([body[topic_end], body[topic_end + 1]]), &body[topic_end + 2..]),
     };
     let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
-    let id = |key: &str| json[key].as_str();
-    let number = id("deduplicationId").map(|id| id.parse().unwrap());
-    let record = number.or_else(|| id("id")?.parse::<uuid::Uuid>().ok()?.as_u128().try_into().ok()).unwrap();
-    Packet::Publish { qos, packet_id, record }
+    Packet::Publish { qos, packet_id, record: crate::world::number(json["id"].as_str().unwrap()) }
 }

@@ -21,6 +21,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const WINDOW: usize = 8;
 
+/// What is sent for a record: its number, which is its id, and two characters for each byte of its frame.
+const BODY: &str = r#"{"id":"{{id}}","frame":"{{phy_payload_hex}}"}"#;
+
+/// The bytes of [`BODY`] without the frame.
+pub(crate) const BODY_OVERHEAD: usize = 56;
+
 pub(crate) struct World {
     pub(crate) bench: Bench,
     pub(crate) seen: watch::Receiver<LaneStatus>,
@@ -86,11 +92,9 @@ fn make(
     port: u16,
     keys: &str,
 ) -> (Integration, packhorse::delivery::Lane, watch::Receiver<LaneStatus>) {
-    // As it comes, so that its length is the test's.
-    let format = if keys.contains("body = ") { "" } else { "format = \"chirpstack\"\n" };
     let text = format!(
         "[gateway]\nname = \"roof\"\n[integration.us]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{port}\"\n\
-         topic = \"up/{{{{gateway.name}}}}\"\nmax_inflight = {WINDOW}\n{format}retry.initial = \"50ms\"\nretry.max = \"50ms\"\n{keys}"
+         topic = \"up/{{{{gateway.name}}}}\"\nbody = '{BODY}'\nmax_inflight = {WINDOW}\nretry.initial = \"50ms\"\nretry.max = \"50ms\"\n{keys}"
     );
     let config = Config::parse(&text, Path::new("/nowhere/packhorse.toml")).unwrap().config;
     let clock: std::sync::Arc<dyn Clock> = std::sync::Arc::new(SystemClock::new());
@@ -101,4 +105,9 @@ fn make(
     };
     let (lane, seen) = bench.lane(Ordering::Stream, integration.retry.clone());
     (client, lane, seen)
+}
+
+/// The record that has this id.
+pub(crate) fn number(id: &str) -> usize {
+    usize::try_from(uuid::Uuid::parse_str(id).unwrap().as_u128()).unwrap()
 }
