@@ -35,6 +35,7 @@ use crate::lorawan::{Devices, Recognizer};
 use crate::metrics::DoorCounters;
 use crate::render::Interpreter;
 use crate::render::function::Functions;
+use crate::sightings::Sightings;
 use crate::source::server::{FromServer, IN_HAND, Intake as ServerIntake};
 use crate::source::{self, Doors, FromSource, Source};
 use crate::spool::{Backend, OpenError, ReadError, RouteId, Settings, Spool};
@@ -144,6 +145,7 @@ impl Agent {
     pub async fn run(self, mut stop: Stop, ready: impl FnOnce(Ready)) -> Result<(), StartError> {
         let clock = Arc::clone(&self.clock);
         let counters = Arc::new(DoorCounters::default());
+        let sightings = Sightings::new();
         let status = Arc::new(StatusSource {
             gateway: self.config.gateway.name.clone(),
             spool_path: self.settings.path.clone(),
@@ -178,6 +180,7 @@ impl Agent {
                 rooms: &self.rooms,
                 clock: &clock,
                 counters: &counters,
+                sightings: &sightings,
                 status: &status,
             };
             let queues = Queues { heard: heard_queue, told: told_queue };
@@ -284,6 +287,7 @@ struct Delivery<'a> {
     rooms: &'a Rooms,
     clock: &'a Arc<dyn Clock>,
     counters: &'a Arc<DoorCounters>,
+    sightings: &'a Sightings,
     status: &'a Arc<StatusSource>,
 }
 
@@ -343,6 +347,7 @@ impl Delivery<'_> {
             router: router.clone(),
             spool: spool.appender(),
             counters: Arc::clone(self.counters),
+            sightings: self.sightings.clone(),
         };
         let server = told::Server {
             devices: Arc::clone(&self.rooms.devices),

@@ -19,9 +19,10 @@ use crate::flow::Router;
 use crate::lorawan::copies::quality;
 use crate::lorawan::{Recognized, Recognizer};
 use crate::metrics::{DoorCounters, DropReason};
+use crate::sightings::{ACCEPTED, Sighting, Sightings};
 use crate::source::FromSource;
 use crate::spool::{Appender, Note, Routed};
-use crate::uplink::Rx;
+use crate::uplink::{Rx, Uplink};
 
 /// Uplinks a source may have handed over that were not taken yet (RULES S32).
 pub const HAND_OVER_QUEUE: usize = 4_096;
@@ -43,6 +44,8 @@ pub struct Intake {
     pub spool: Appender,
     /// What is counted.
     pub counters: Arc<DoorCounters>,
+    /// Who is heard.
+    pub sightings: Sightings,
 }
 
 impl Intake {
@@ -64,25 +67,38 @@ impl Intake {
     fn batch_of(&mut self, taken: impl Iterator<Item = FromSource>) -> Vec<Routed> {
         let mut batch: Vec<(u64, Routed)> = Vec::with_capacity(taken.size_hint().0);
         for from in taken {
-            let dropped = match self.recognizer.recognize(from.source, from.heard) {
+            let (recognized, seen) = self.recognizer.recognize(from.source, from.heard);
+            let fate = match recognized {
                 Recognized::Uplink { uplink, device, f_port, number } => {
                     let routes = self.router.routes(uplink.kind, device, f_port);
-                    if routes.is_empty() {
-                        DropReason::Unrouted
+                    let watched = self.sightings.is_watched().then(|| Arc::new(uplink.clone()));
+                    let fate = if routes.is_empty() {
+                        Err(DropReason::Unrouted)
                     } else {
                         batch.push((number, Routed { uplink, routes }));
-                        continue;
-                    }
+                        Ok(())
+                    };
+                    (fate, watched)
                 }
                 Recognized::Copy { number, rx } => {
                     fold(&mut batch, number, rx);
-                    DropReason::Duplicate
+                    (Err(DropReason::Duplicate), None)
                 }
-                Recognized::Dropped(reason) => reason,
+                Recognized::Dropped(reason) => (Err(reason), None),
             };
-            self.counters.dropped(dropped, 1);
+            self.note(fate, seen);
         }
         batch.into_iter().map(|(_, routed)| routed).collect()
+    }
+
+    fn note(&self, (fate, uplink): (Result<(), DropReason>, Option<Arc<Uplink>>), seen: Option<Sighting>) {
+        if let Err(reason) = fate {
+            self.counters.dropped(reason, 1);
+        }
+        if let Some(seen) = seen {
+            let fate = fate.err().map_or(ACCEPTED, DropReason::as_str);
+            self.sightings.note(Sighting { fate, uplink, ..seen });
+        }
     }
 
     fn notes(&mut self) -> Vec<Note> {

@@ -227,7 +227,7 @@ fn keys_of_later_versions_are_refused_at_their_place() {
             .iter()
             .all(|problem| problem.is_error() && problem.place.is_some() && problem.hint.is_some())
     );
-    assert!(problems[2].message.contains("not available in this version"));
+    assert!(problems[1].message.contains("not available in this version"));
 }
 
 /// DESIGN invariant 5: 20,000 datagrams that nobody should send, through the real socket.
