@@ -8,9 +8,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::clock::{ManualClock, RELEASE_FLOOR_US};
+use crate::config::{Auth, Method};
 use crate::delivery::outcome::{Blame, Layer};
 use crate::dial::Dial;
-use crate::integration::testing::{Authority, Endpoint, Reply, secret, spot, write};
+use crate::flow::Variant;
+use crate::integration::http::HttpClient;
+use crate::integration::testing::{Authority, Endpoint, Reply, http_integration, secret, spot, write};
+use crate::render::Interpreter;
 
 const EMAIL: &str = "gateway@farm.iam.gserviceaccount.com";
 const LINK: Blame = Blame::Link { retry_after: None };
@@ -242,4 +246,29 @@ fn what_is_no_key_file_is_refused_without_showing_it() {
         assert!(shown.contains("integration.api.auth.key") && shown.contains(says), "{shown}");
         assert!(!shown.contains("s3cret"), "{shown}");
     }
+}
+
+/// From the configuration to the wire, and back: a token that the API refuses is replaced, and shown to nobody.
+#[test]
+fn requests_carry_a_token_and_a_refused_one_is_replaced() {
+    let bench = Bench::new();
+    let tokens = Endpoint::plain(vec![grants("t0ken-1", 3_600), grants("t0ken-2", 3_600)]);
+    let api = Endpoint::plain(vec![
+        Reply::of("401 Unauthorized", "", "t0ken-1 is not for you"),
+        Reply::of("204 No Content", "", ""),
+    ]);
+    let mut integration = http_integration(&api.url("http", "/v1/projects/p/topics/t:publish"), Method::Post);
+    let file = key_file(&rsa_key(bench.folder.path(), 2_048), &tokens.url("http", "/token")).to_string();
+    integration.auth =
+        spot(Auth::GoogleServiceAccount { key: secret(&file), scope: "s".to_owned(), ca: None });
+    let interpreter = Interpreter::plain("barn-roof");
+    let client = HttpClient::try_new(&integration, &bench.dial, &interpreter, &[Variant::default()]).unwrap();
+    let failure = client.probe().unwrap_err();
+    assert_eq!(failure.blame, Blame::Endpoint);
+    assert!(failure.message.contains("[secret] is not for you"), "{failure}");
+    client.probe().unwrap();
+    for token in ["Bearer t0ken-1", "Bearer t0ken-2"] {
+        assert_eq!(api.received().header("authorization"), Some(token));
+    }
+    assert!(!format!("{client:?}").contains("t0ken"));
 }
