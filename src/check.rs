@@ -1,4 +1,6 @@
-//! Builds every room without starting it and collects what each finds wrong.
+//! Builds every room without starting it and collects what each finds wrong, and what is valid but a trap.
+
+mod traps;
 
 use std::path::Path;
 
@@ -30,6 +32,8 @@ pub fn check(path: &Path) -> Result<Checked, Vec<Problem>> {
     let mut warnings = loaded.warnings;
     let top = Place { file: path.into(), line: 1, column: 1 };
     warnings.extend(advice(&config, &top));
+    let (errors, traps): (Vec<_>, Vec<_>) = traps::of(&config).into_iter().partition(Problem::is_error);
+    warnings.extend(traps);
     let (gateway, socket, spool) =
         (config.gateway.name.clone(), config.control.socket.value.clone(), config.spool.path.value.clone());
     let agent = if config.sources.is_empty() {
@@ -41,11 +45,13 @@ pub fn check(path: &Path) -> Result<Checked, Vec<Problem>> {
         Agent::try_new(config)
     };
     match agent {
-        Ok(agent) => {
+        Ok(agent) if errors.is_empty() => {
             warnings.extend_from_slice(agent.warnings());
             Ok(Checked { agent, gateway, socket, spool, warnings })
         }
-        Err(mut problems) => {
+        built => {
+            let mut problems = built.err().unwrap_or_default();
+            problems.extend(errors);
             problems.extend(warnings);
             sort(&mut problems);
             Err(problems)

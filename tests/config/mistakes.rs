@@ -78,6 +78,10 @@ const MISTAKES: &[(&str, &str, u32, &[&str])] = &[
     ("", "[function.f]", 1, &["function.f.file", "required"]),
     ("", "[[device]]\nname = \"d\"", 1, &["device.d.dev_eui", "needs dev_eui, dev_addr or both"]),
     (HTTP, "auth = { type = \"api-key\", name = \"X\" }", 4, &["integration.api.auth.value", "required"]),
+    (HTTP, "auth = { type = \"azure-sas\" }", 4, &["integration.api.auth.key", "required"]),
+    (HTTP, "auth = { type = \"azure-sas\", key = { env = \"PATH\" }, ttl = \"1m\" }", 4, &["1m is out of range: 5m"]),
+    (HTTP, "auth = { type = \"google-service-account\" }", 4, &["integration.api.auth.key", "required"]),
+    (MQTT, "auth = { type = \"google-service-account\", key = { env = \"PATH\" } }", 4, &["is for HTTP"]),
     // Addresses (RULES S36, S38).
     ("[integration.a]\ntype = \"http\"\n", "url = \"ftp://h\"", 3, &["integration.a.url", "https://HOST or http://HOST"]),
     ("[integration.a]\ntype = \"http\"\n", "url = \"h/x\"", 3, &["not a URL"]),

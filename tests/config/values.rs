@@ -102,3 +102,29 @@ fn brokers_are_found_by_scheme_port_and_alias() {
         );
     }
 }
+
+/// The device's name in the hub is the client id, unless somebody says otherwise.
+#[test]
+fn an_azure_device_names_the_client() {
+    const SAS: &str = "[integration.b.auth]\ntype = \"azure-sas\"\nkey = { env = \"CARGO_PKG_NAME\" }\n";
+    for (above, below, expected) in [
+        ("", "", "{{gateway.name}}-b"),
+        ("", "device = \"{{gateway.name}}\"", "{{gateway.name}}"),
+        ("client_id = \"barn\"\n", "device = \"shed\"", "barn"),
+    ] {
+        let config = loaded(parse(&format!("{MQTT}{above}{SAS}{below}"))).config;
+        let IntegrationKind::Mqtt(mqtt) = &config.integrations[0].kind else { panic!("mqtt") };
+        assert_eq!(mqtt.client_id.value, expected);
+        let Auth::AzureSas { policy: None, ttl, .. } = &config.integrations[0].auth.value else {
+            panic!("sas")
+        };
+        assert_eq!(*ttl, Duration::from_secs(3_600));
+    }
+    let http =
+        format!("{HTTP}auth = {{ type = \"google-service-account\", key = {{ env = \"CARGO_PKG_NAME\" }} }}");
+    let config = loaded(parse(&http)).config;
+    let Auth::GoogleServiceAccount { scope, ca: None, .. } = &config.integrations[0].auth.value else {
+        panic!()
+    };
+    assert_eq!(scope, "https://www.googleapis.com/auth/cloud-platform");
+}

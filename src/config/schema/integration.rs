@@ -252,14 +252,34 @@ pub enum Auth {
     },
     /// Azure IoT Hub shared access signature.
     AzureSas {
-        /// The device's base64 key.
+        /// The base64 key of the device, or of the policy.
         key: Secret,
+        /// The device that we are; may hold `{{gateway.name}}`. `None`: the client id (mqtt), or what the URL says (http).
+        device: Option<Spot<String>>,
+        /// The shared access policy that the key belongs to. `None`: it is the device's own.
+        policy: Option<Spot<String>>,
+        /// How long a signature is good.
+        ttl: Duration,
     },
     /// Google service account (OAuth 2).
     GoogleServiceAccount {
         /// The JSON key file's text.
         key: Secret,
+        /// What the token is for.
+        scope: String,
+        /// The CA of the token server; `None`: the system's roots.
+        ca: Option<Spot<PathBuf>>,
     },
+}
+
+impl Auth {
+    /// The device of an Azure signature, if it is named.
+    pub fn device(&self) -> Option<&Spot<String>> {
+        match self {
+            Auth::AzureSas { device, .. } => device.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// `in` of an API key.
