@@ -4,7 +4,7 @@ mod traps;
 
 use std::path::Path;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Basis};
 use crate::config::{Config, Durability, Place, Problem};
 
 /// A config that the agent can run, with what should be known about it.
@@ -27,7 +27,15 @@ pub struct Checked {
 /// # Errors
 /// All problems, warnings included, if at least one is an error.
 pub fn check(path: &Path) -> Result<Checked, Vec<Problem>> {
-    let loaded = Config::load(path)?;
+    check_as(&Basis::new(), path, path)
+}
+
+/// The same for a file that stands for the config at `path`, to follow the agent of `basis`.
+///
+/// # Errors
+/// As for [`check`].
+pub fn check_as(basis: &Basis, file: &Path, path: &Path) -> Result<Checked, Vec<Problem>> {
+    let loaded = Config::load_as(file, path)?;
     let config = loaded.config;
     let mut warnings = loaded.warnings;
     let top = Place { file: path.into(), line: 1, column: 1 };
@@ -42,7 +50,7 @@ pub fn check(path: &Path) -> Result<Checked, Vec<Problem>> {
                 .hint("add [source.concentrator] with type = \"semtech-udp\""),
         ])
     } else {
-        Agent::try_new(config)
+        Agent::try_new_on(basis, config)
     };
     match agent {
         Ok(agent) if errors.is_empty() => {

@@ -11,13 +11,15 @@
 pub mod ids;
 pub mod server;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::flow::Router;
+use crate::lorawan::accept::Accept;
 use crate::lorawan::copies::quality;
-use crate::lorawan::{Recognized, Recognizer};
+use crate::lorawan::{Devices, Recognized, Recognizer};
 use crate::metrics::{DoorCounters, DropReason};
 use crate::sightings::{ACCEPTED, Sighting, Sightings};
 use crate::source::FromSource;
@@ -33,13 +35,24 @@ const BATCH: usize = 64;
 /// Name of the note that carries the door counters across restarts (RULES S24).
 pub const DOOR_NOTE: &str = "door";
 
-/// The rooms between the door and the spool.
+/// What decides about an uplink on its way in. A reload puts another in its place.
 #[derive(Debug)]
-pub struct Intake {
-    /// Whose a frame is.
-    pub recognizer: Recognizer,
+pub struct Rooms {
+    /// Who may have sent it.
+    pub devices: Arc<Devices>,
     /// Where it goes.
     pub router: Router,
+    /// What each source takes in.
+    pub accept: HashMap<Arc<str>, Accept>,
+}
+
+/// The way of what is heard, from the door to the spool.
+#[derive(Debug)]
+pub struct Intake {
+    /// The rooms of now; looked at with each batch.
+    pub rooms: watch::Receiver<Arc<Rooms>>,
+    /// Whose a frame is.
+    pub recognizer: Recognizer,
     /// Where it waits.
     pub spool: Appender,
     /// What is counted.
@@ -65,12 +78,14 @@ impl Intake {
     }
 
     fn batch_of(&mut self, taken: impl Iterator<Item = FromSource>) -> Vec<Routed> {
+        let rooms = Arc::clone(&self.rooms.borrow_and_update());
         let mut batch: Vec<(u64, Routed)> = Vec::with_capacity(taken.size_hint().0);
         for from in taken {
-            let (recognized, seen) = self.recognizer.recognize(from.source, from.heard);
+            let (recognized, seen) =
+                self.recognizer.recognize(&rooms.devices, &rooms.accept, from.source, from.heard);
             let fate = match recognized {
                 Recognized::Uplink { uplink, device, f_port, number } => {
-                    let routes = self.router.routes(uplink.kind, device, f_port);
+                    let routes = rooms.router.routes(uplink.kind, device, f_port);
                     let watched = self.sightings.is_watched().then(|| Arc::new(uplink.clone()));
                     let fate = if routes.is_empty() {
                         Err(DropReason::Unrouted)

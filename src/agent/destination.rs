@@ -17,7 +17,7 @@ use crate::flow::{Flows, GROUP_KIND, Plan, Variant};
 use crate::history::History;
 use crate::integration::{Group, Integration};
 use crate::render::Interpreter;
-use crate::spool::{AccountId, ReadError, Spool};
+use crate::spool::{AccountId, ReadError, RouteId, Spool};
 
 /// A lane to be, with who drives it.
 #[derive(Debug)]
@@ -27,10 +27,19 @@ pub(super) struct Destination {
     /// The integration's name, or the group's flow.
     pub(super) name: Arc<str>,
     pub(super) client: Integration,
-    retry: config::Retry,
-    seed: u64,
+    pub(super) identity: Identity,
     /// Its last attempts.
     pub(super) history: History,
+    retry: config::Retry,
+    seed: u64,
+}
+
+/// Everything that a lane and its client are made of: if it is the same, nothing has to be restarted.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Identity {
+    gateway: String,
+    /// The integration, or a group's members with what the flow overrides for each.
+    members: Vec<(config::Integration, Vec<Variant>)>,
     /// `None` for a group, which has one variant.
     plan: Option<Plan>,
 }
@@ -57,7 +66,11 @@ pub(super) fn build(
                 retry: integration.retry.clone(),
                 seed: seed(&config.gateway.name, &integration.name),
                 history: History::new(config.history.records),
-                plan: Some(plan),
+                identity: Identity {
+                    gateway: config.gateway.name.clone(),
+                    members: vec![(integration.clone(), plan.variants.clone())],
+                    plan: Some(plan),
+                },
             }),
             Ok(_) => {}
             Err(more) => problems.extend(more),
@@ -84,6 +97,7 @@ fn group_of(
     interpreter: &Interpreter,
 ) -> Result<Option<Destination>, Vec<Problem>> {
     let mut members = Vec::new();
+    let mut made_of = Vec::new();
     let mut retry = None;
     for (name, variant) in &group.members {
         let Some(integration) = config.integrations.iter().find(|it| it.name.value == *name) else {
@@ -94,6 +108,7 @@ fn group_of(
         let variants = [Variant { topic: variant.topic.clone(), ..variant.clone() }];
         let client = Integration::try_new(&integration, dial, interpreter, &variants)?;
         retry.get_or_insert_with(|| integration.retry.clone());
+        made_of.push((integration, variants.to_vec()));
         members.push((Arc::from(name.as_str()), client));
     }
     let (Some(retry), Some(members)) = (retry, Group::new(members)) else { return Ok(None) };
@@ -104,7 +119,7 @@ fn group_of(
         retry,
         seed: seed(&config.gateway.name, &group.flow),
         history: History::new(config.history.records),
-        plan: None,
+        identity: Identity { gateway: config.gateway.name.clone(), members: made_of, plan: None },
     }))
 }
 
@@ -135,7 +150,7 @@ impl Destination {
         Some(ours.id)
     }
 
-    /// Its lane, and where the lane's status can be seen.
+    /// Its lane, where the lane's status can be seen, and the routes that lead to it.
     ///
     /// # Errors
     /// The spool can't be read.
@@ -145,13 +160,14 @@ impl Destination {
         spool: &Spool,
         clock: &Arc<dyn Clock>,
         link_up: &LinkUp,
-    ) -> Result<(Lane, watch::Receiver<LaneStatus>), ReadError> {
+    ) -> Result<(Lane, watch::Receiver<LaneStatus>, Vec<RouteId>), ReadError> {
         let routes = spool.routes_of(account)?;
-        let variant_of: HashMap<_, _> = match &self.plan {
+        let variant_of: HashMap<_, _> = match &self.identity.plan {
             Some(plan) => routes.iter().map(|(route, flow)| (*route, plan.variant_of(flow))).collect(),
             None => HashMap::new(),
         };
-        let ledger = spool.ledger(account, routes.into_iter().map(|(route, _)| route).collect());
+        let routes: Vec<RouteId> = routes.into_iter().map(|(route, _)| route).collect();
+        let ledger = spool.ledger(account, routes.clone());
         let settings = LaneSettings {
             name: Arc::clone(&self.name),
             retry: self.retry.clone(),
@@ -160,6 +176,7 @@ impl Destination {
             variant_of,
             history: self.history.clone(),
         };
-        Ok(Lane::new(settings, ledger, Arc::clone(clock), link_up.clone()))
+        let (lane, seen) = Lane::new(settings, ledger, Arc::clone(clock), link_up.clone());
+        Ok((lane, seen, routes))
     }
 }

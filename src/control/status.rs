@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, rfc3339};
 use crate::delivery::LaneStatus;
+use crate::history::History;
 use crate::metrics::{DoorCounters, DropReason};
 use crate::spool::{AccountView, View};
 use crate::uplink::Moment;
@@ -24,6 +25,8 @@ pub struct IntegrationStatus {
     pub enabled: bool,
     /// Its lane's status.
     pub lane: watch::Receiver<LaneStatus>,
+    /// Its last attempts.
+    pub history: History,
 }
 
 /// What becomes known once the spool is open.
@@ -53,7 +56,7 @@ pub struct StatusSource {
     /// Why the spool is not open yet.
     pub opening: Mutex<String>,
     /// Set once it is.
-    pub delivering: std::sync::OnceLock<Delivering>,
+    pub delivering: Mutex<Option<Arc<Delivering>>>,
 }
 
 impl StatusSource {
@@ -62,10 +65,21 @@ impl StatusSource {
         *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
+    /// What is running behind the spool, from now on.
+    pub fn show(&self, delivering: Delivering) {
+        *self.delivering.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(delivering));
+    }
+
+    /// What is running behind the spool; `None` before it is open.
+    pub fn delivering(&self) -> Option<Arc<Delivering>> {
+        self.delivering.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The status now.
     pub fn snapshot(&self) -> Value {
-        let view = self.delivering.get().map(|delivering| delivering.view.borrow().clone());
-        let integrations = match (self.delivering.get(), &view) {
+        let delivering = self.delivering();
+        let view = delivering.as_ref().map(|delivering| delivering.view.borrow().clone());
+        let integrations = match (&delivering, &view) {
             (Some(delivering), Some(view)) => self.integrations(delivering, view),
             _ => Vec::new(),
         };

@@ -64,20 +64,24 @@ pub enum Recognized<'d> {
 /// Recognizes frames. See the [module](self).
 #[derive(Debug)]
 pub struct Recognizer {
-    devices: Arc<Devices>,
     sessions: Sessions,
     copies: Copies,
-    accept: HashMap<Arc<str>, Accept>,
 }
 
 impl Recognizer {
-    /// For `devices`, with what `notes` remember of their counters, and each source's rules by its name.
-    pub fn new(devices: Arc<Devices>, notes: &[Note], accept: HashMap<Arc<str>, Accept>) -> Recognizer {
-        Recognizer { devices, sessions: Sessions::new(notes), copies: Copies::new(), accept }
+    /// With what `notes` remember of the devices' counters.
+    pub fn new(notes: &[Note]) -> Recognizer {
+        Recognizer { sessions: Sessions::new(notes), copies: Copies::new() }
     }
 
-    /// Says what `source` heard. A copy is no sighting of its own.
-    pub fn recognize(&mut self, source: Arc<str>, heard: Heard) -> (Recognized<'_>, Option<Sighting>) {
+    /// Says what `source` heard, which takes in what `accept` says. A copy is no sighting of its own.
+    pub fn recognize<'d>(
+        &mut self,
+        devices: &'d Devices,
+        accept: &HashMap<Arc<str>, Accept>,
+        source: Arc<str>,
+        heard: Heard,
+    ) -> (Recognized<'d>, Option<Sighting>) {
         let hearing = self.copies.hear(&heard.phy, heard.at.boot_ns);
         if let Hearing::Copy(number) = hearing {
             return (Recognized::Copy { number, rx: heard.rx }, None);
@@ -86,7 +90,7 @@ impl Recognizer {
         let frame = frame::parse(&heard.phy);
         let mut seen = sighting_of(&frame, &heard);
         let sender = match &frame {
-            Frame::Data(data) => self.sessions.sender_of(&self.devices, &heard.phy, data, heard.at.boot_ns),
+            Frame::Data(data) => self.sessions.sender_of(devices, &heard.phy, data, heard.at.boot_ns),
             _ => Sender::Stranger,
         };
         let (device, again) = match sender {
@@ -95,7 +99,7 @@ impl Recognizer {
                 (Some(device), repeated)
             }
             Sender::Presumed(device) => (Some(device), false),
-            Sender::Stranger => (seen.dev_eui.and_then(|eui| self.devices.of_eui(eui)), false),
+            Sender::Stranger => (seen.dev_eui.and_then(|eui| devices.of_eui(eui)), false),
             Sender::MicFailed => return (Recognized::Dropped(DropReason::MicFailed), Some(seen)),
             Sender::Replayed => return (Recognized::Dropped(DropReason::Replayed), Some(seen)),
             Sender::TooMany => return (Recognized::Dropped(DropReason::MicLimited), Some(seen)),
@@ -104,7 +108,7 @@ impl Recognizer {
             seen.who = Who::Device(device.name.clone());
             seen.dev_eui = device.dev_eui.or(seen.dev_eui);
         }
-        if self.accept.get(&source).is_some_and(|accept| !accept.admits(said(&frame), device.is_some())) {
+        if accept.get(&source).is_some_and(|accept| !accept.admits(said(&frame), device.is_some())) {
             return (Recognized::Dropped(DropReason::NotAccepted), Some(seen));
         }
         let uplink = Uplink {

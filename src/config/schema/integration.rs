@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Secret, Spot, names};
 
 /// `[integration.NAME]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Integration {
     /// The table's name.
     pub name: Spot<String>,
@@ -41,7 +41,7 @@ impl Integration {
 }
 
 /// `type` of an integration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "a handful of them live as long as the configuration")]
 pub enum IntegrationKind {
     /// `http`
@@ -73,7 +73,7 @@ pub enum Order {
 }
 
 /// An HTTP integration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Http {
     /// The URL, as given: may hold placeholders in path and query. Never holds credentials.
     pub url: Spot<String>,
@@ -127,7 +127,7 @@ impl SuccessCodes {
 }
 
 /// An MQTT integration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Mqtt {
     /// `mqtt`, `mqtts`, `ws` or `wss`.
     pub scheme: Spot<MqttScheme>,
@@ -210,7 +210,7 @@ pub enum QoS {
 }
 
 /// A birth or will message.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Announcement {
     /// Topic template (`{{gateway.name}}`).
     pub topic: Spot<String>,
@@ -223,7 +223,7 @@ pub struct Announcement {
 }
 
 /// `[integration.NAME.auth]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Auth {
     /// None.
     None,
@@ -292,7 +292,7 @@ pub enum ApiKeyIn {
 }
 
 /// `[integration.NAME.retry]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
     /// How the waits grow.
     pub strategy: Strategy,
@@ -329,7 +329,7 @@ pub enum OnReject {
 }
 
 /// `[integration.NAME.tls]`
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tls {
     /// A private CA; `None`: the system's roots.
     pub ca: Option<Spot<PathBuf>>,

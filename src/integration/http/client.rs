@@ -125,7 +125,8 @@ impl HttpClient {
             let failure = Failure::link(Layer::Render, "this way to send it is not configured any more");
             return Outcome::Failed(failure).into();
         };
-        let message = match way.interpret(&self.interpreter, sending.uplink) {
+        let snapshot = self.interpreter.now();
+        let message = match way.interpret(&snapshot, sending.uplink) {
             Meaning::Message(message) => message,
             Meaning::Dropped => return Outcome::Filtered.into(),
         };

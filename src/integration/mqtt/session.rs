@@ -299,12 +299,14 @@ impl<'a> Session<'a> {
             let Some(lease) = self.lane.try_next() else { return };
             let mqtt = self.mqtt;
             let way = mqtt.ways.get(lease.variant).or(mqtt.ways.first()).map(|(way, _)| way);
-            let meaning = way.and_then(|way| way.interpret_now(&mqtt.interpreter, &lease.uplink));
+            let snapshot = mqtt.interpreter.now();
+            let meaning = way.and_then(|way| way.interpret_now(&snapshot, &lease.uplink));
             match (meaning, way) {
                 (None, Some(way)) => {
-                    let (variant, uplink) = (lease.variant, Arc::clone(&lease.uplink));
+                    let (variant, uplink, snapshot) =
+                        (lease.variant, Arc::clone(&lease.uplink), Arc::clone(&snapshot));
                     let making = async move {
-                        let meaning = way.interpret_async(&mqtt.interpreter, &uplink).await;
+                        let meaning = way.interpret_async(&snapshot, &uplink).await;
                         mqtt.publication(variant, meaning)
                     };
                     self.rendering = Some((lease, Box::pin(making)));
