@@ -36,7 +36,7 @@ use crate::metrics::DoorCounters;
 use crate::render::Interpreter;
 use crate::source::FromSource;
 use crate::source::semtech_udp::{self, Listener};
-use crate::spool::{Backend, OpenError, ReadError, RouteId, Settings, Spool};
+use crate::spool::{AccountId, AccountView, Backend, OpenError, ReadError, RouteId, Settings, Spool};
 use destination::Destination;
 
 /// Waits between attempts to open a spool that can't be opened.
@@ -290,6 +290,8 @@ impl Delivery<'_> {
         }
         // The spool was opened a moment ago and lives as long as this scope: it is not closed.
         let routes = spool.routes(self.rooms.flows.route_names().to_vec()).await.unwrap_or_default();
+        // Likewise; what is no longer in the config is the first to make room.
+        let _ = spool.set_present(self.present(spool)).await;
         let link_up = LinkUp::new();
         let (stopper, stop) = Stopper::new();
         let mut integrations = Vec::new();
@@ -326,6 +328,19 @@ impl Delivery<'_> {
             }
         });
         Ok(Running { ingest, kernel, integrations, stopper })
+    }
+
+    /// The accounts of the integrations and groups that the config has, switched off or not.
+    fn present(&self, spool: &Spool) -> Vec<AccountId> {
+        let is_present = |account: &&AccountView| {
+            let is_it = |it: &&crate::config::Integration| {
+                it.type_name() == &*account.kind && it.name.value == *account.name
+            };
+            let is_group = |group: &crate::flow::Group| group.flow == *account.name;
+            self.config.integrations.iter().find(is_it).is_some()
+                || (&*account.kind == GROUP_KIND && self.rooms.flows.groups().iter().any(is_group))
+        };
+        spool.view().borrow().accounts.iter().filter(is_present).map(|account| account.id).collect()
     }
 
     /// The integrations of the config, then the failover groups.
