@@ -95,20 +95,6 @@ fn advice(config: &Config, top: &Place) -> Vec<Problem> {
             "\"write-behind\" is not available in this version; \"immediate\" is used, which writes more and loses less",
         ));
     }
-    if spool.on_full.value == crate::config::OnFull::RefuseNew {
-        advice.push(Problem::warning(
-            &spool.on_full.place,
-            "spool.on_full",
-            "\"refuse-new\" is not available in this version; \"drop-oldest\" is used",
-        ));
-    }
-    if !spool.keep_delivered.value.is_zero() {
-        advice.push(Problem::warning(
-            &spool.keep_delivered.place,
-            "spool.keep_delivered",
-            "is not available in this version; delivered uplinks are deleted",
-        ));
-    }
     if let Some(listen) = &config.metrics.listen {
         advice.push(Problem::warning(&listen.place, "metrics.listen", "is not available in this version"));
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use packhorse::clock::ManualClock;
+use packhorse::config::OnFull;
 use packhorse::spool::{Backend, Entry, Note, OpenError, Routed, Settings, Settlement, Spool, View};
 use spool_stage::disk::{Disk, Fault, Operation};
 use spool_stage::{NEVER, Two, account, append, counts, entries, mine, number, two, until, uplink};
@@ -27,7 +28,14 @@ const MAX_SIZE: u64 = 256 << 10;
 const SETTLED_IN_VAIN: usize = 256;
 
 fn settings(max_size: u64, commit_window: Duration) -> Settings {
-    Settings { path: "in-memory".into(), max_size, max_age: NEVER, commit_window }
+    Settings {
+        path: "in-memory".into(),
+        max_size,
+        max_age: NEVER,
+        commit_window,
+        keep_delivered: Duration::ZERO,
+        on_full: OnFull::DropOldest,
+    }
 }
 
 fn open(disk: &Disk, settings: &Settings) -> Result<Spool, OpenError> {

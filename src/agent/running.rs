@@ -19,10 +19,10 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::status::{Delivering, IntegrationStatus, StatusSource};
 use crate::delivery::{LaneStatus, LinkUp, Stopper, link};
-use crate::flow::{Flows, GROUP_KIND, Router};
+use crate::flow::{Flows, GROUP_KIND, Group, Router};
 use crate::history::History;
 use crate::ingest::{self, Intake, server as told};
 use crate::lorawan::Recognizer;
@@ -30,7 +30,7 @@ use crate::metrics::DoorCounters;
 use crate::sightings::Sightings;
 use crate::source::FromSource;
 use crate::source::server::FromServer;
-use crate::spool::{ReadError, RouteId, Spool};
+use crate::spool::{AccountView, ReadError, RouteId, Spool};
 
 use super::destination::{Destination, Identity};
 use super::thread::in_thread;
@@ -115,7 +115,7 @@ impl Running {
         for note in spool.notes().iter().filter(|note| note.key == ingest::DOOR_NOTE) {
             shared.counters.add_note(&note.value);
         }
-        let router = router_of(&spool, &rooms.flows).await;
+        let router = prepare(&spool, config, &rooms.flows).await;
         let intake_rooms = Arc::new(ingest::Rooms {
             devices: Arc::clone(&rooms.devices),
             router,
@@ -175,7 +175,7 @@ impl Running {
         rooms: &Rooms,
         destinations: Vec<Destination>,
     ) -> Result<Changes, StartError> {
-        let router = router_of(&self.spool, &rooms.flows).await;
+        let router = prepare(&self.spool, config, &rooms.flows).await;
         let mut changes = Changes::default();
         let (mut kept, mut going, mut coming) = (Vec::new(), Vec::new(), Vec::new());
         for destination in destinations {
@@ -278,10 +278,21 @@ impl Running {
     }
 }
 
-/// The routes of the flows, found or made in the spool.
-async fn router_of(spool: &Spool, flows: &Flows) -> Router {
+/// Finds or makes the routes of the flows in the spool, and tells it who is in the config: what is not is the first to
+/// make room (RULES S11).
+async fn prepare(spool: &Spool, config: &Config, flows: &Flows) -> Router {
     // The spool is closed by its owner alone, who is the caller.
     let routes = spool.routes(flows.route_names().to_vec()).await.unwrap_or_default();
+    let is_present = |account: &&AccountView| {
+        let is_it =
+            |it: &config::Integration| it.type_name() == &*account.kind && it.name.value == *account.name;
+        let is_group = |group: &Group| &*account.kind == GROUP_KIND && group.flow == *account.name;
+        config.integrations.iter().any(is_it) || flows.groups().iter().any(is_group)
+    };
+    let present =
+        spool.view().borrow().accounts.iter().filter(is_present).map(|account| account.id).collect();
+    // Likewise.
+    let _ = spool.set_present(present).await;
     Router::new(flows, routes.into_iter().map(|(route, _)| route).collect())
 }
 

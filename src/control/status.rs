@@ -120,6 +120,9 @@ impl StatusSource {
             "path": self.spool_path,
             "records": view.map_or(0, |view| view.records),
             "bytes": view.map_or(0, |view| view.bytes),
+            "kept": view.map_or(0, |view| view.kept),
+            "kept_bytes": view.map_or(0, |view| view.kept_bytes),
+            "losses": view.map_or(0, |view| view.losses),
             "max_size": self.spool_max_size,
             "syncs": view.map_or(0, |view| view.syncs),
             "set_aside": set_aside.map(|aside| json!({ "path": aside.path, "reason": aside.reason })),
@@ -193,6 +196,9 @@ fn entry(
     entry.insert("delivered".into(), json!(account.map_or(0, |account| account.delivered)));
     entry.insert("dead_letters".into(), json!(account.map_or(0, |account| account.dead_letters)));
     entry.insert("dropped".into(), Value::Object(lost));
+    let replay = account.and_then(|account| account.replay);
+    let replay = replay.map(|replay| json!({ "left": replay.left, "missed": replay.missed }));
+    entry.insert("replay".into(), json!(replay));
     // Every entry has every key; only a lane can fill these.
     for key in ["since", "in_flight", "oldest_s", "last_success", "last_error"] {
         entry.insert(key.into(), Value::Null);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::jobs::{DeadReplay, Purge};
+use super::replay::{Replay, ReplayView};
 use super::settled::Settled;
 
 /// Names an account in the file; small, persistent, never reused.
@@ -27,12 +28,21 @@ pub enum Loss {
     Purged,
     /// A function dropped it on purpose.
     Filtered,
+    /// The spool was full, and it was not taken in (`on_full = "refuse-new"`).
+    Refused,
 }
 
 impl Loss {
     /// All, in their order on disk: it may only grow at the end.
-    pub const ALL: [Loss; 6] =
-        [Loss::Expired, Loss::Evicted, Loss::Damaged, Loss::DeadEvicted, Loss::Purged, Loss::Filtered];
+    pub const ALL: [Loss; 7] = [
+        Loss::Expired,
+        Loss::Evicted,
+        Loss::Damaged,
+        Loss::DeadEvicted,
+        Loss::Purged,
+        Loss::Filtered,
+        Loss::Refused,
+    ];
 
     /// As in `status` and metrics.
     pub fn as_str(self) -> &'static str {
@@ -43,6 +53,7 @@ impl Loss {
             Loss::DeadEvicted => "dead-letter-evicted",
             Loss::Purged => "purged",
             Loss::Filtered => "filtered",
+            Loss::Refused => "refused",
         }
     }
 }
@@ -69,6 +80,10 @@ pub(super) struct Account {
     pub(super) purge: Option<Purge>,
     /// Dead letters on their way back into the log.
     pub(super) dead_replay: Option<DeadReplay>,
+    /// Records on their way to be sent once more.
+    pub(super) replay: Option<Replay>,
+    /// How many of them were put into the backlog, ever.
+    pub(super) replayed: u64,
 }
 
 impl Account {
@@ -86,6 +101,8 @@ impl Account {
             purged_below: 0,
             purge: None,
             dead_replay: None,
+            replay: None,
+            replayed: 0,
         }
     }
 
@@ -109,6 +126,8 @@ impl Account {
             paused: self.paused,
             purged_below: self.purged_below,
             is_purging: self.purge.is_some(),
+            replay: self.replay.as_ref().map(Replay::view),
+            replayed: self.replayed,
             lost: Loss::ALL
                 .iter()
                 .map(|&loss| (loss, self.losses.get(loss as usize).copied().unwrap_or(0)))
@@ -139,6 +158,10 @@ pub struct AccountView {
     pub purged_below: u64,
     /// A purge is under way.
     pub is_purging: bool,
+    /// A replay is under way.
+    pub replay: Option<ReplayView>,
+    /// Records that a replay put into the backlog once more, ever.
+    pub replayed: u64,
     /// What was lost, by reason; only what is not zero.
     pub lost: Vec<(Loss, u64)>,
 }

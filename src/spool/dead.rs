@@ -5,7 +5,8 @@
 //!
 //! A replay moves letters back: out of `dead` and to the end of the log in one transaction, as a record for this account
 //! alone, with the id they always had and marked as replayed. From then on it is a record like any other; if it is refused
-//! again it is a dead letter again. A replay takes up free room and never makes any at the cost of what waits: the letters that do not fit stay where they are.
+//! again it is a dead letter again. A replay takes up free room and what [kept](super::kept) records take, and makes none at the cost of what waits:
+//! the letters that do not fit stay where they are.
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use crate::uplink::Uplink;
 
 use super::account::{AccountId, Loss};
 use super::jobs::{Finished, Job, Step};
+use super::losses::Lost;
 use super::record::{self, Unreadable, Unsealed, seal, unseal};
 use super::round::{Round, cost};
 use super::store::{DEAD, FORMAT, RoundDone, RouteId};
@@ -102,10 +104,8 @@ impl Round<'_> {
                 self.state.totals.dead_bytes = 0;
                 break;
             };
-            self.exhume(account, seq)?;
-            if let Some(account) = self.state.accounts.get_mut(&account) {
-                account.lose(Loss::DeadEvicted, 1);
-            }
+            let lost = self.exhume(account, seq)?;
+            self.lose(account, Loss::DeadEvicted, 1, lost);
         }
         Ok(())
     }
@@ -133,17 +133,18 @@ impl Round<'_> {
         Ok(first.map(|(key, value)| (key.value().1, value.value().to_vec())))
     }
 
-    /// Takes a dead letter out.
-    pub(super) fn exhume(&mut self, id: AccountId, seq: u64) -> Result<(), redb::Error> {
-        let Some(len) = self.dead.remove((id.0, seq))?.map(|value| value.value().len()) else {
-            return Ok(());
+    /// Takes a dead letter out; returns whose end it was, as far as that can be read.
+    pub(super) fn exhume(&mut self, id: AccountId, seq: u64) -> Result<Option<Lost>, redb::Error> {
+        let Some(letter) = self.dead.remove((id.0, seq))?.map(|value| value.value().to_vec()) else {
+            return Ok(None);
         };
         let totals = &mut self.state.totals;
-        totals.dead_bytes = totals.dead_bytes.saturating_sub(cost(len));
+        totals.dead_bytes = totals.dead_bytes.saturating_sub(cost(letter.len()));
         if let Some(account) = self.state.accounts.get_mut(&id) {
             account.dead = account.dead.saturating_sub(1);
         }
-        Ok(())
+        let outline = DeadV1::read(&letter).and_then(|dead| record::outline(dead.record).ok());
+        Ok(outline.as_ref().map(Lost::from))
     }
 
     /// Carries a replay of dead letters on.
@@ -173,17 +174,14 @@ impl Round<'_> {
             match again {
                 Ok((bytes, routes)) => {
                     self.exhume(id, seq)?;
-                    self.put(&bytes, &routes)?;
-                    done.bytes_again += cost(bytes.len());
+                    done.bytes_again += self.put_again(&bytes, &routes)?;
                     job.n += 1;
                 }
                 // It stays for the version that knows it.
                 Err(Unreadable::Unknown) => {}
                 Err(Unreadable::Damaged) => {
                     self.exhume(id, seq)?;
-                    if let Some(account) = self.state.accounts.get_mut(&id) {
-                        account.lose(Loss::Damaged, 1);
-                    }
+                    self.lose(id, Loss::Damaged, 1, None);
                 }
             }
         }
@@ -192,11 +190,6 @@ impl Round<'_> {
             account.dead_replay = Some(job);
         }
         Ok(())
-    }
-
-    /// What may go into the log without something that waits having to leave it.
-    pub(super) fn room(&self) -> u64 {
-        self.limits.log_cap.saturating_sub(self.state.totals.bytes)
     }
 }
 

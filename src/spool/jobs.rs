@@ -12,8 +12,11 @@ use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::ReadError;
 use super::account::{AccountId, Loss};
-use super::record::{self, Unreadable};
+use super::losses::Lost;
+use super::record::{self, Outline, Unreadable};
+use super::replay::Replay;
 use super::round::Round;
 use super::store::{RoundDone, State, Store};
 
@@ -22,7 +25,7 @@ const RECORDS_AT_ONCE: usize = 1_000;
 const BYTES_AT_ONCE: usize = 256 << 10;
 
 /// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Pause(AccountId, bool),
     /// With `forget` the account itself goes, too.
@@ -31,6 +34,9 @@ pub(super) enum Command {
         forget: bool,
     },
     ReplayDead(AccountId),
+    Replay(AccountId, Replay),
+    /// The integrations of the present config.
+    Present(Vec<AccountId>),
 }
 
 /// A purge under way. Stored; frozen.
@@ -89,20 +95,28 @@ impl Step {
 }
 
 impl Command {
-    fn account(self) -> AccountId {
+    fn account(&self) -> Option<AccountId> {
         match self {
-            Command::Pause(account, _) | Command::Purge { account, .. } | Command::ReplayDead(account) => {
-                account
-            }
+            Command::Pause(account, _)
+            | Command::Purge { account, .. }
+            | Command::ReplayDead(account)
+            | Command::Replay(account, _) => Some(*account),
+            Command::Present(_) => None,
         }
     }
 
-    fn job(self) -> Option<Job> {
+    /// What has to come to its end before whoever asked is answered.
+    fn job(&self) -> Option<Job> {
         match self {
-            Command::Pause(..) => None,
             Command::Purge { .. } => Some(Job::Purge),
             Command::ReplayDead(_) => Some(Job::DeadReplay),
+            Command::Pause(..) | Command::Replay(..) | Command::Present(_) => None,
         }
+    }
+
+    /// Whether it is no more than a word about this run of the program.
+    pub(super) fn is_volatile(&self) -> bool {
+        matches!(self, Command::Present(_))
     }
 }
 
@@ -131,10 +145,17 @@ impl Round<'_> {
     /// Takes a command in.
     pub(super) fn obey(&mut self, command: &Command) {
         let end = self.state.next_seq;
-        let Some(account) = self.state.accounts.get_mut(&command.account()) else { return };
+        if let Command::Present(accounts) = command {
+            self.state.present = Some(accounts.iter().copied().collect());
+        }
+        let account = command.account().and_then(|id| self.state.accounts.get_mut(&id));
+        let Some(account) = account else { return };
         match *command {
             Command::Pause(_, paused) => account.paused = paused,
+            Command::Replay(_, ref replay) => account.replay = Some(replay.clone()),
+            Command::Present(_) => {}
             Command::Purge { forget, .. } => {
+                account.replay = None;
                 account.purged_below = end;
                 account.dead_replay = None;
                 let before = account.purge.take();
@@ -155,8 +176,9 @@ impl Round<'_> {
         for id in ids {
             self.purge(id, &mut step, done)?;
             self.replay_dead(id, &mut step, done)?;
+            self.replay(id, &mut step, done)?;
         }
-        Ok(())
+        self.keep_no_more(&mut step, done)
     }
 
     fn purge(&mut self, id: AccountId, step: &mut Step, done: &mut RoundDone) -> Result<(), redb::Error> {
@@ -165,22 +187,22 @@ impl Round<'_> {
         while step.goes_on() {
             let Some((seq, letter)) = self.next_dead(id, 0, below)? else { break };
             step.took(letter.len());
-            self.exhume(id, seq)?;
-            self.lose_purged(id, &mut purge);
+            let lost = self.exhume(id, seq)?;
+            purge.n += 1;
+            self.lose(id, Loss::Purged, 1, lost);
         }
         while step.goes_on() && purge.next < below {
             let row = self.log.range(purge.next..below)?.next().transpose()?;
             let row = row.map(|(seq, value)| (seq.value(), value.value().to_vec()));
             let last = row.as_ref().map_or(below - 1, |(seq, _)| *seq);
-            if let Some((seq, value)) = &row {
-                step.took(0);
-                self.purge_record(id, *seq, value, &mut purge)?;
-            }
+            step.took(0);
+            let waited = row.as_ref().and_then(|(seq, value)| self.waited_for(id, *seq, value));
             if let Some(account) = self.state.accounts.get_mut(&id) {
                 account.settled.insert(purge.next, last);
             }
-            if let Some((seq, value)) = row {
-                self.sweep(seq, &value)?;
+            if let (Some((seq, value)), Some(outline)) = (row, waited) {
+                self.purge_record(id, seq, value.len(), &outline)?;
+                purge.n += 1;
             }
             purge.next = last + 1;
         }
@@ -192,6 +214,7 @@ impl Round<'_> {
         } else if self.state.accounts.get(&id).is_some_and(|it| it.backlog == 0 && it.dead == 0) {
             done.finished.push(Finished { account: id, job: Job::Purge, n: purge.n });
             self.state.forget(id);
+            self.state.losses.close(id);
             return Ok(());
         } else if let Some(account) = self.state.accounts.get_mut(&id) {
             // Something came in behind its back; what nobody will ever fetch must not be left.
@@ -204,51 +227,49 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Counts a record against the purge if it waited for the account.
+    /// The outline of a record that waits for the account.
+    fn waited_for(&mut self, id: AccountId, seq: u64, value: &[u8]) -> Option<Outline> {
+        let outline = match record::outline(value) {
+            Ok(outline) => outline,
+            // Nobody can tell whose it is; for the others it stays.
+            Err(Unreadable::Unknown) => return None,
+            Err(Unreadable::Damaged) => {
+                self.met_unreadable(Loss::Damaged);
+                return None;
+            }
+        };
+        let ours = self.state.accounts_of(&outline.routes).contains(&id);
+        let waits = ours && !self.state.is_settled(seq, &[id]);
+        waits.then_some(outline)
+    }
+
+    /// Counts a record that a purge has settled, and ends it unless somebody else waits for it. What nobody else had is not
+    /// kept: the operator wants it gone.
     fn purge_record(
         &mut self,
         id: AccountId,
         seq: u64,
-        value: &[u8],
-        purge: &mut Purge,
+        len: usize,
+        outline: &Outline,
     ) -> Result<(), redb::Error> {
-        let outline = match record::outline(value) {
-            Ok(outline) => outline,
-            // Nobody can tell whose it is; for the others it stays.
-            Err(Unreadable::Unknown) => return Ok(()),
-            Err(Unreadable::Damaged) => {
-                self.met_unreadable(Loss::Damaged);
-                return Ok(());
-            }
-        };
-        let ours = self.state.accounts_of(&outline.routes).contains(&id);
-        let waits = |account: &super::account::Account| !account.settled.contains(seq);
-        if ours && self.state.accounts.get(&id).is_some_and(waits) {
-            if let Some(account) = self.state.accounts.get_mut(&id) {
-                account.backlog = account.backlog.saturating_sub(1);
-            }
-            self.lose_purged(id, purge);
-        }
-        Ok(())
-    }
-
-    fn lose_purged(&mut self, id: AccountId, purge: &mut Purge) {
-        purge.n += 1;
         if let Some(account) = self.state.accounts.get_mut(&id) {
-            account.lose(Loss::Purged, 1);
+            account.backlog = account.backlog.saturating_sub(1);
         }
-    }
-
-    /// Removes a record that a purge has settled, unless somebody else waits for it.
-    fn sweep(&mut self, seq: u64, value: &[u8]) -> Result<(), redb::Error> {
-        let Ok(outline) = record::outline(value) else { return Ok(()) };
+        self.lose(id, Loss::Purged, 1, Some(Lost::from(outline)));
         let accounts = self.state.accounts_of(&outline.routes);
-        self.remove_if_settled(seq, value.len(), &accounts)
+        match accounts.as_slice() {
+            [_] => {
+                self.log.remove(seq)?;
+                self.forget(seq, len, Some(outline))
+            }
+            _ if self.state.is_settled(seq, &accounts) => self.finish(seq, len, outline),
+            _ => Ok(()),
+        }
     }
 }
 
 /// Why a command was not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// The spool was closed before it was finished; a job goes on after the next start.
     #[error("the spool is closed")]
@@ -256,6 +277,9 @@ pub enum CommandError {
     /// The spool has no such account.
     #[error("the spool knows no such integration")]
     NoAccount,
+    /// The spool could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 /// Who is told how many records a command was about.
@@ -272,18 +296,16 @@ pub(super) struct Asked {
 pub(super) fn answer(asked: Vec<Asked>, done: &RoundDone, store: &Store) -> Vec<Asked> {
     let mut left = Vec::new();
     for asked in asked {
-        let account = asked.command.account();
-        let job = asked.command.job();
-        let finished =
-            done.finished.iter().find(|finished| finished.account == account && Some(finished.job) == job);
-        let answer = match (finished, job) {
+        let (account, job) = (asked.command.account(), asked.command.job());
+        let is_about = |finished: &&Finished| Some(finished.account) == account && Some(finished.job) == job;
+        let answer = match (done.finished.iter().find(is_about), account) {
             (Some(finished), _) => Ok(finished.n),
-            (None, _) if !store.state().accounts.contains_key(&account) => Err(CommandError::NoAccount),
-            (None, Some(job)) if store.state().has_job(account, job) => {
+            (None, Some(id)) if !store.state().accounts.contains_key(&id) => Err(CommandError::NoAccount),
+            (None, Some(id)) if job.is_some_and(|job| store.state().has_job(id, job)) => {
                 left.push(asked);
                 continue;
             }
-            // There was nothing to do, or another command has taken it back.
+            // It is done, there was nothing to do, or another command has taken it back.
             (None, _) => Ok(0),
         };
         // Who asked may have gone; it is done all the same.

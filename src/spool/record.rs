@@ -205,11 +205,18 @@ pub(super) fn read(bytes: &[u8], routes: &[RouteId]) -> Entry {
     }
 }
 
-/// What the spool itself needs of a value: whose it is and when it was received.
+/// What the spool itself needs of a value: whose it is, which uplink, and when it was received.
 pub(super) struct Outline {
     pub(super) routes: Vec<RouteId>,
+    pub(super) id: uuid::Uuid,
     pub(super) at: Moment,
     pub(super) clock_trusted: bool,
+    /// It was put in again on the operator's word.
+    pub(super) replayed: bool,
+    /// It was made from another record, which stays.
+    pub(super) copy: bool,
+    /// Neither a DevEUI nor a counter (RULES S11).
+    pub(super) is_unknown_device: bool,
 }
 
 /// The same uplink as a record for `routes` alone, marked as replayed, and as a copy where the first one stays.
@@ -248,8 +255,12 @@ pub(super) fn outline(bytes: &[u8]) -> Result<Outline, Unreadable> {
     match decode(bytes) {
         Decoded::Record(record) => Ok(Outline {
             routes: record.routes.iter().copied().map(RouteId).collect(),
+            id: uuid::Uuid::from_bytes(record.id),
             at: moment_of(&record),
             clock_trusted: record.flags & flag::CLOCK_TRUSTED != 0,
+            replayed: record.flags & flag::REPLAY != 0,
+            copy: record.flags & flag::COPY != 0,
+            is_unknown_device: record.dev_eui.is_none() && record.f_cnt.is_none(),
         }),
         Decoded::Unknown(_) => Err(Unreadable::Unknown),
         Decoded::Damaged => Err(Unreadable::Damaged),

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::account::{AccountId, Loss};
-use super::record::{self, Unreadable};
-use super::store::{DEAD, LOG, Limits, RouteId, State};
+use super::losses::Lost;
+use super::record::{self, Outline, Unreadable};
+use super::store::{DEAD, KEPT, LOG, Limits, RouteId, State};
 use super::writer::Settle;
 use super::{Routed, Settlement};
 
@@ -24,6 +25,8 @@ const PAGE: u64 = 4_096;
 pub(super) struct Round<'t> {
     pub(super) log: redb::Table<'t, u64, &'static [u8]>,
     pub(super) dead: redb::Table<'t, (u32, u64), &'static [u8]>,
+    /// The numbers of the records that are only kept.
+    pub(super) kept: redb::Table<'t, u64, ()>,
     pub(super) state: &'t mut State,
     pub(super) limits: Limits,
     /// The wall clock.
@@ -39,8 +42,9 @@ impl<'t> Round<'t> {
         limits: Limits,
         now_us: i64,
     ) -> Result<Round<'t>, redb::Error> {
-        let (log, dead) = (txn.open_table(LOG)?, txn.open_table(DEAD)?);
-        Ok(Round { log, dead, state, limits, now_us, unreadable: None })
+        let (log, dead, kept) = (txn.open_table(LOG)?, txn.open_table(DEAD)?, txn.open_table(KEPT)?);
+        state.losses.begin_round();
+        Ok(Round { log, dead, kept, state, limits, now_us, unreadable: None })
     }
 
     pub(super) fn append(&mut self, routed: &Routed) -> Result<(), redb::Error> {
@@ -56,11 +60,24 @@ impl<'t> Round<'t> {
                 return Ok(());
             }
         };
+        let uplink = &routed.uplink;
+        if uplink.dev_eui.is_none() && uplink.f_cnt.is_none() {
+            self.state.totals.unknown = self.state.totals.unknown.saturating_add(1);
+        }
         self.put(&bytes, &routed.routes)
     }
 
+    /// Puts a record in again; returns what it takes.
+    pub(super) fn put_again(&mut self, bytes: &[u8], routes: &[RouteId]) -> Result<u64, redb::Error> {
+        if record::outline(bytes).is_ok_and(|outline| outline.is_unknown_device) {
+            self.state.totals.unknown = self.state.totals.unknown.saturating_add(1);
+        }
+        self.put(bytes, routes)?;
+        Ok(cost(bytes.len()))
+    }
+
     /// Puts a record at the end of the log, into the backlog of everybody it is for.
-    pub(super) fn put(&mut self, bytes: &[u8], routes: &[RouteId]) -> Result<(), redb::Error> {
+    fn put(&mut self, bytes: &[u8], routes: &[RouteId]) -> Result<(), redb::Error> {
         let seq = self.state.next_seq;
         self.log.insert(seq, bytes)?;
         self.state.next_seq += 1;
@@ -101,41 +118,30 @@ impl<'t> Round<'t> {
         if !accounts.contains(&settle.account) {
             return Ok(());
         }
-        self.count_settled(settle);
+        self.count_settled(settle, &outline);
         if let Settlement::Refused { reason, attempts } = &settle.settlement {
             self.bury(settle, reason, *attempts, &value)?;
         }
-        self.remove_if_settled(seq, value.len(), &accounts)
-    }
-
-    /// Removes a record that nobody waits for any more.
-    pub(super) fn remove_if_settled(
-        &mut self,
-        seq: u64,
-        len: usize,
-        accounts: &[AccountId],
-    ) -> Result<(), redb::Error> {
-        if self.state.is_settled(seq, accounts) {
-            self.log.remove(seq)?;
-            self.forget_bytes(len);
+        if self.state.is_settled(seq, &accounts) {
+            self.finish(seq, value.len(), &outline)?;
         }
         Ok(())
     }
 
-    fn count_settled(&mut self, settle: &Settle) {
+    fn count_settled(&mut self, settle: &Settle, outline: &Outline) {
         let Some(account) = self.state.accounts.get_mut(&settle.account) else { return };
         account.backlog = account.backlog.saturating_sub(1);
-        match &settle.settlement {
-            Settlement::Delivered => account.delivered = account.delivered.saturating_add(1),
-            Settlement::Refused { .. } => account.dead = account.dead.saturating_add(1),
-            Settlement::Damaged => account.lose(Loss::Damaged, 1),
-            Settlement::Filtered => account.lose(Loss::Filtered, 1),
-        }
+        let loss = match &settle.settlement {
+            Settlement::Delivered => return account.delivered = account.delivered.saturating_add(1),
+            Settlement::Refused { .. } => return account.dead = account.dead.saturating_add(1),
+            Settlement::Damaged => Loss::Damaged,
+            Settlement::Filtered => Loss::Filtered,
+        };
+        self.lose(settle.account, loss, 1, Some(Lost::from(outline)));
     }
 
-    /// Counts a record that leaves unsettled against every account that still waited for it.
-    pub(super) fn count_loss(&mut self, seq: u64, value: &[u8], loss: Loss) {
-        self.forget_bytes(value.len());
+    /// Counts a record that was taken out unsettled against every account that still waited for it.
+    pub(super) fn count_loss(&mut self, seq: u64, value: &[u8], loss: Loss) -> Result<(), redb::Error> {
         let outline = match record::outline(value) {
             Ok(outline) => outline,
             Err(unreadable) => {
@@ -143,17 +149,19 @@ impl<'t> Round<'t> {
                 totals.unreadable = totals.unreadable.saturating_add(1);
                 let loss = if unreadable == Unreadable::Damaged { Loss::Damaged } else { loss };
                 self.unreadable.get_or_insert(loss);
-                return;
+                return self.forget(seq, value.len(), None);
             }
         };
+        self.forget(seq, value.len(), Some(&outline))?;
         for id in self.state.accounts_of(&outline.routes) {
             if let Some(account) = self.state.accounts.get_mut(&id)
                 && !account.settled.contains(seq)
             {
                 account.backlog = account.backlog.saturating_sub(1);
-                account.lose(loss, 1);
+                self.lose(id, loss, 1, Some(Lost::from(&outline)));
             }
         }
+        Ok(())
     }
 
     /// A record that nobody can read was met: the counts must be set right before the round ends.
@@ -161,10 +169,30 @@ impl<'t> Round<'t> {
         self.unreadable.get_or_insert(loss);
     }
 
-    pub(super) fn forget_bytes(&mut self, len: usize) {
+    /// A record was taken out of the log: nothing in the totals stands for it any more.
+    pub(super) fn forget(
+        &mut self,
+        seq: u64,
+        len: usize,
+        outline: Option<&Outline>,
+    ) -> Result<(), redb::Error> {
+        let was_kept = self.state.totals.kept > 0 && self.kept.remove(seq)?.is_some();
         let totals = &mut self.state.totals;
         totals.records = totals.records.saturating_sub(1);
         totals.bytes = totals.bytes.saturating_sub(cost(len));
+        if was_kept {
+            totals.kept = totals.kept.saturating_sub(1);
+            totals.kept_bytes = totals.kept_bytes.saturating_sub(cost(len));
+        }
+        let Some(outline) = outline else { return Ok(()) };
+        if outline.is_unknown_device {
+            totals.unknown = totals.unknown.saturating_sub(1);
+        }
+        if was_kept {
+            self.remember_gone(seq, outline);
+        }
+        self.miss_in_replays(seq, outline);
+        Ok(())
     }
 
     /// When a record was met that nobody can read: removes every damaged one and sets the backlogs right by counting what can
@@ -174,12 +202,13 @@ impl<'t> Round<'t> {
         let Some(loss) = self.unreadable.take() else { return Ok(()) };
         let state = &*self.state;
         let mut found: BTreeMap<AccountId, u64> = BTreeMap::new();
-        let mut unknown = 0u64;
+        let (mut unknown, mut unknown_devices) = (0u64, 0);
         let mut damaged = Vec::new();
         for row in self.log.iter()? {
             let (seq, value) = row?;
             match record::outline(value.value()) {
                 Ok(outline) => {
+                    unknown_devices += u64::from(outline.is_unknown_device);
                     for id in state.accounts_of(&outline.routes) {
                         if state
                             .accounts
@@ -196,14 +225,17 @@ impl<'t> Round<'t> {
         }
         for seq in damaged {
             let len = self.log.remove(seq)?.map_or(0, |value| value.value().len());
-            self.forget_bytes(len);
+            self.forget(seq, len, None)?;
             self.state.totals.unreadable = self.state.totals.unreadable.saturating_add(1);
         }
-        for (id, account) in &mut self.state.accounts {
-            let found = found.get(id).copied().unwrap_or(0);
+        self.state.totals.unknown = unknown_devices;
+        let ids: Vec<AccountId> = self.state.accounts.keys().copied().collect();
+        for id in ids {
+            let Some(account) = self.state.accounts.get_mut(&id) else { continue };
+            let found = found.get(&id).copied().unwrap_or(0);
             let missing = account.backlog.saturating_sub(found);
             account.backlog = found + missing.min(unknown);
-            account.lose(loss, missing.saturating_sub(unknown));
+            self.lose(id, loss, missing.saturating_sub(unknown), None);
         }
         Ok(())
     }

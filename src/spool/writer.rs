@@ -27,11 +27,12 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 
 use super::account::AccountId;
+use super::full;
 use super::jobs::{self, Asked};
 use super::open::{self, Backend, SetAside};
-use super::store::{self, Limits, RoundDone, RouteId, State, Store, Work};
+use super::store::{self, RoundDone, RouteId, State, Store, Work};
 use super::waiters::{Done, Waiters};
-use super::{COMMIT_WINDOW, Note, RouteName, Routed, Settings, Settlement, Shared, View};
+use super::{Acceptance, COMMIT_WINDOW, Note, RouteName, Routed, Settings, Settlement, Shared, View};
 
 /// Settlements that may wait for a durable round (RULES S30).
 const SETTLES_UNTIL_DURABLE: usize = 256;
@@ -53,7 +54,7 @@ pub(super) enum Message {
         uplinks: Vec<Routed>,
         notes: Vec<Note>,
         /// Told when they are safe.
-        waiter: Option<oneshot::Sender<()>>,
+        waiter: Option<oneshot::Sender<Acceptance>>,
     },
     Routes {
         names: Vec<RouteName>,
@@ -204,10 +205,17 @@ impl Writer {
 
     fn take(&mut self, work: &mut Work, message: Message) {
         match message {
-            Message::Append { uplinks, notes, waiter } => {
-                if let Some(reply) = waiter {
-                    let by = Instant::now() + self.settings.commit_window.min(COMMIT_WINDOW);
-                    self.waiters.add(reply, &uplinks, work.uplinks.len(), by);
+            Message::Append { mut uplinks, notes, waiter } => {
+                let had_uplinks = !uplinks.is_empty();
+                let acceptance = self.admit(work, &mut uplinks);
+                match waiter {
+                    // Nothing is left to wait for.
+                    Some(reply) if had_uplinks && uplinks.is_empty() => _ = reply.send(acceptance),
+                    Some(reply) => {
+                        let by = Instant::now() + self.settings.commit_window.min(COMMIT_WINDOW);
+                        self.waiters.add((reply, acceptance), &uplinks, work.uplinks.len(), by);
+                    }
+                    None => {}
                 }
                 work.bytes += uplinks.iter().map(store::estimate).sum::<u64>();
                 work.uplinks.extend(uplinks);
@@ -218,10 +226,19 @@ impl Writer {
                 self.replies.push((names, reply));
             }
             Message::Command(asked) => {
-                work.commands.push(asked.command);
+                work.commands.push(asked.command.clone());
                 self.asked.push(asked);
             }
         }
+    }
+
+    /// Refuses what a full spool does not take in.
+    fn admit(&self, work: &mut Work, uplinks: &mut Vec<Routed>) -> Acceptance {
+        // While the file is being reopened nothing is taken from the queue.
+        let Some(store) = &self.store else { return Acceptance::Full };
+        let (acceptance, refused) = full::admit(store.state(), self.settings.limits(), work.bytes, uplinks);
+        work.refused.extend(refused);
+        acceptance
     }
 
     fn take_waiting(&mut self, work: &mut Work) {
@@ -286,12 +303,16 @@ impl Writer {
     }
 
     fn try_round(&mut self, work: &Work, durable: bool, expire: bool) -> Result<RoundDone, String> {
-        let limits = Limits { log_cap: self.settings.log_cap(), dead_cap: self.settings.dead_cap() };
-        let (max_age, clock) = (self.settings.max_age, &*self.clock);
+        let limits = self.settings.limits();
+        let (max_age, keep, clock) = (self.settings.max_age, self.settings.keep_delivered, &*self.clock);
         let store = self.store.as_mut().ok_or("the file is not open")?;
         store
             .round(work, durable, limits, clock.wall_us(), |round| {
-                if expire { round.expire(max_age, clock) } else { Ok(()) }
+                if expire {
+                    round.expire(max_age, clock)?;
+                    round.expire_kept(keep, clock)?;
+                }
+                Ok(())
             })
             .map_err(|error| error.to_string())
     }

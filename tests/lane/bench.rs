@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use packhorse::clock::ManualClock;
-use packhorse::config::{OnReject, Retry, Strategy, SuccessCodes};
+use packhorse::config::{OnFull, OnReject, Retry, Strategy, SuccessCodes};
 use packhorse::delivery::outcome::{Failure, Layer, Outcome, Receipt};
 use packhorse::delivery::{Lane, LaneSettings, LaneStatus, Lease, LinkUp, Ordering, State};
 use packhorse::history::History;
@@ -73,6 +73,8 @@ impl Bench {
             max_size: self.max_size,
             max_age: Duration::from_secs(86_400),
             commit_window: Duration::from_millis(200),
+            keep_delivered: Duration::ZERO,
+            on_full: OnFull::DropOldest,
         };
         let spool = Spool::open(settings, &self.backend, self.clock.clone()).unwrap();
         let name = |name: &str| RouteName { flow: String::new(), kind: "http".into(), name: name.into() };

@@ -41,6 +41,8 @@ impl Stage {
             max_age: Duration::from_secs(86_400),
             // Only whoever waits makes a commit.
             commit_window: Duration::from_secs(86_400),
+            keep_delivered: Duration::ZERO,
+            on_full: crate::config::OnFull::DropOldest,
         };
         let spool = Spool::open(settings, &Backend::File, self.clock.clone()).unwrap();
         let name = RouteName { flow: String::new(), kind: "http".into(), name: "api".into() };

@@ -8,13 +8,17 @@ use std::sync::atomic::AtomicUsize;
 use super::super::Settlement;
 use super::super::account::Loss;
 use super::super::jobs::DeadReplay;
+use super::super::record::seal;
+use super::super::replay::Replay;
 use super::super::settled::Settled;
+use super::super::values::{account_key, open_value, read_account};
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::uplink::{Flags, Kind, Rx, Uplink};
 
 /// Limits that no test reaches.
-pub(in super::super) const LIMITS: Limits = Limits { log_cap: u64::MAX, dead_cap: u64::MAX };
+pub(in super::super) const LIMITS: Limits =
+    Limits { log_cap: u64::MAX, dead_cap: u64::MAX, keeps: false, on_full: OnFull::DropOldest };
 
 fn in_memory() -> Store {
     let builder = redb::Builder::new();
@@ -81,6 +85,11 @@ fn the_stored_values_of_format_1_are_frozen() {
         records: 300,
         bytes: 70_000,
         dead_bytes: 4_000,
+        kept: 3,
+        kept_bytes: 600,
+        gone: None,
+        unknown: 4,
+        unknown_from: 5,
         unreadable: 2,
         seq_limit: 1 << 21,
         next_route: 3,
@@ -101,23 +110,25 @@ fn the_stored_values_of_format_1_are_frozen() {
     }
     (account.paused, account.purged_below) = (true, 900);
     account.dead_replay = Some(DeadReplay { next: 2, below: 3, n: 1 });
+    let settled = Settled::below(8);
+    account.replay = Some(Replay { next: 4, below: 9, all: true, left: 5, missed: 1, settled });
+    account.replayed = 6;
     assert_eq!(hex(&account), GOLDEN_ACCOUNT);
     assert_eq!(from_hex::<Account>(GOLDEN_ACCOUNT), account);
 }
 
-const GOLDEN_TOTALS: &str = "0132fdd39bc0843dac02f0a204a01f0280808001038101";
+const GOLDEN_TOTALS: &str = "010dc3cd87c0843dac02f0a204a01f03d8040004050280808001038101";
 const GOLDEN_ROUTE: &str = "01ae31976f0573696c6f738001";
-const GOLDEN_ACCOUNT: &str =
-    "019f483232046d7174740c706c616e742d62726f6b6572e80701ea07ed0707f40301060102030405060184070001020301";
+const GOLDEN_ACCOUNT: &str = "01a089b839046d7174740c706c616e742d62726f6b6572e80701ea07ed0707f4030107010203040506070184070001020301010409010501080006";
 
 /// A loss that a later version adds grows the list at its end: both read what the other wrote.
 #[test]
 fn an_account_with_fewer_losses_can_be_read() {
     #[derive(Serialize)]
-    struct Earlier(Arc<str>, Arc<str>, Settled, [u64; 3], Vec<u64>, bool, u64, Option<()>, Option<()>);
+    struct Earlier(Arc<str>, Arc<str>, Settled, [u64; 3], Vec<u64>, bool, u64, [Option<()>; 3], u64);
     let losses = vec![4, 5];
     let earlier =
-        Earlier("http".into(), "api".into(), Settled::below(5), [1, 2, 3], losses, false, 0, None, None);
+        Earlier("http".into(), "api".into(), Settled::below(5), [1, 2, 3], losses, false, 0, [None; 3], 0);
     let mut account: Account = from_hex(&hex(&earlier));
     account.lose(Loss::Filtered, 6);
     let lost = account.view(AccountId(0)).lost;
