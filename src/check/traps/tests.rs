@@ -177,7 +177,7 @@ fn every_trap_is_named_once_with_its_key() {
         ),
         (
             "type = \"mqtt\"\nurl = \"mqtts://mqtt.thingsboard.cloud\"".into(),
-            "error: integration.it.username",
+            "warning: integration.it.username",
             "access token",
         ),
         (
