@@ -348,12 +348,12 @@ async fn dead_letters_are_bounded_and_the_oldest_go_first() {
     assert!((20..=26).contains(&kept), "{kept} of a page each in a tenth of 1 MiB");
     drop(spool);
 
-    let dead = redb::TableDefinition::<(u64, u32), &[u8]>::new("dead");
+    let dead = redb::TableDefinition::<(u32, u64), &[u8]>::new("dead");
     let database = redb::Database::create(&stage.settings.path).unwrap();
     let txn = redb::ReadableDatabase::begin_read(&database).unwrap();
     let table = txn.open_table(dead).unwrap();
     let stored: Vec<u64> =
-        redb::ReadableTable::iter(&table).unwrap().map(|row| row.unwrap().0.value().0).collect();
+        redb::ReadableTable::iter(&table).unwrap().map(|row| row.unwrap().0.value().1).collect();
     assert_eq!(stored.len() as u64, kept);
     assert!(stored.iter().all(|seq| *seq >= 60 - kept), "the oldest went: {stored:?}");
 }

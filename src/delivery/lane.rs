@@ -151,10 +151,7 @@ impl Lane {
         let until = self.not_before;
         let kicked = tokio::select! {
             changed = self.window.ledger.view().changed() => {
-                if changed.is_err() {
-                    // The spool is closed: the agent is stopping and nothing will come any more.
-                    std::future::pending::<()>().await;
-                }
+                wait_if_closed(changed).await;
                 false
             }
             () = self.link_up.heard() => true,
@@ -173,10 +170,21 @@ impl Lane {
         // Nothing is leased before there is a connection, but the status can say how old the oldest record is.
         self.look();
         self.show(|_| {});
-        while let Some(until) = self.not_before.filter(|until| *until > Instant::now()) {
+        loop {
+            let until = self.not_before.filter(|until| *until > Instant::now());
+            let is_paused = self.window.is_paused();
+            if until.is_none() && !is_paused {
+                break;
+            }
             let kicked = tokio::select! {
                 () = self.link_up.heard() => true,
-                () = tokio::time::sleep_until(until) => false,
+                () = sleep_until(until), if until.is_some() => false,
+                changed = self.window.ledger.view().changed() => {
+                    wait_if_closed(changed).await;
+                    self.look();
+                    self.show(|_| {});
+                    false
+                }
             };
             if kicked {
                 self.kick();
@@ -457,11 +465,25 @@ impl Lane {
         let waiting = self.not_before.is_some_and(|until| until > Instant::now());
         let status = self.status.borrow();
         let careful = status.is_blocked() || status.failing();
-        !waiting && self.window.ledger.has_credit() && !(careful && self.in_flight() > 0)
+        let held_back = waiting || self.window.is_paused() || (careful && self.in_flight() > 0);
+        !held_back && self.window.ledger.has_credit()
     }
 
     /// Follows the spool and reads on where records are wanted.
     fn look(&mut self) {
+        let was_paused = self.window.is_paused();
+        self.follow();
+        let is_paused = self.window.is_paused();
+        if was_paused != is_paused {
+            // Whoever says "go on" does not mean "after the back-off".
+            self.not_before = self.not_before.filter(|_| is_paused);
+            let now_us = self.clock.wall_us();
+            self.show(|status| status.pause(is_paused, now_us));
+            log::info!("{}: {}", self.name, if is_paused { "paused" } else { "goes on" });
+        }
+    }
+
+    fn follow(&mut self) {
         match self.window.follow_spool().and_then(|()| self.window.refill()) {
             Ok(()) => self.unread = 0,
             Err(error) => self.cannot_read(&error),
@@ -492,6 +514,13 @@ fn input_of(uplink: &Uplink) -> String {
     match uplink.kind {
         Kind::App => String::from_utf8_lossy(&uplink.content).into_owned(),
         Kind::Lorawan | Kind::Join | Kind::Other => data_encoding::HEXLOWER.encode(&uplink.content),
+    }
+}
+
+/// A closed spool means that the agent is stopping and nothing will come any more.
+async fn wait_if_closed(changed: Result<(), watch::error::RecvError>) {
+    if changed.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -24,6 +24,8 @@
 //!   end has accepted something. Requests that were under way together fail as one, and a success among them does not end
 //!   the wait that another one asked for. A refusal by the endpoint stops new sends until the next probe. Nothing is ever given up
 //!   because of the link, and nothing waits for a human.
+//! - A paused integration starts no attempt and no send; what is under way is finished (S8). What the operator purges is let
+//!   go of at once.
 //! - Lanes share nothing but the spool and the link-up signal; each runs on its integration's own thread.
 
 mod backoff;

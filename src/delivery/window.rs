@@ -10,6 +10,7 @@
 //!   kind is never covered by a settlement.
 //! - A lease of an earlier generation of the spool settles nothing: its number may mean another record now. It still counts
 //!   as under way until it ends.
+//! - What was purged is the spool's to settle: it is let go of, and no settlement of ours reaches over it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -94,6 +95,10 @@ pub(super) struct Window {
     not_below: u64,
     /// The last row read was of an unknown format.
     in_unknown: bool,
+    /// Nothing below is ours any more, and the spool may still be at settling it.
+    purged_below: u64,
+    is_purging: bool,
+    paused: bool,
 }
 
 impl Window {
@@ -117,6 +122,9 @@ impl Window {
             span_from: 0,
             not_below: 0,
             in_unknown: false,
+            purged_below: 0,
+            is_purging: false,
+            paused: false,
         }
     }
 
@@ -127,6 +135,11 @@ impl Window {
 
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// Whether the operator wants nothing sent.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// When the oldest held record was heard.
@@ -202,16 +215,19 @@ impl Window {
 
     /// Notices that the spool was reopened, or has let go of records that are still held here.
     pub(super) fn follow_spool(&mut self) -> Result<(), ReadError> {
-        let (generation, floor, end) = {
-            let view = self.ledger.view().borrow_and_update();
-            (view.generation, view.floor, view.end)
-        };
+        let view = Arc::clone(&self.ledger.view().borrow_and_update());
+        let (generation, floor, end) = (view.generation, view.floor, view.end);
         if self.generation != Some(generation) {
             let settled = self.ledger.settled()?;
             self.start_again(generation, settled);
         }
         self.end = end;
         self.drop_below(floor);
+        if let Some(account) = self.ledger.account(&view) {
+            self.paused = account.paused;
+            self.is_purging = account.is_purging;
+            self.drop_purged(account.purged_below);
+        }
         Ok(())
     }
 
@@ -222,9 +238,9 @@ impl Window {
         }
         self.items.clear();
         self.generation = Some(generation);
-        self.cursor = settled.low();
-        self.span_from = settled.low();
-        self.not_below = settled.low();
+        let low = settled.low();
+        self.begin_at(low, low, low);
+        self.purged_below = 0;
         self.settled = settled;
     }
 
@@ -247,6 +263,26 @@ impl Window {
         }
     }
 
+    /// Lets go of what was purged. A leased record stays until its lease ends; by then it may have been purged all the same.
+    fn drop_purged(&mut self, below: u64) {
+        if below <= self.purged_below {
+            return;
+        }
+        self.purged_below = below;
+        self.items.retain(|item| item.seq >= below || item.leased);
+        for item in self.items.iter_mut().filter(|item| item.seq >= below) {
+            item.from = item.from.max(below);
+            item.not_below = item.not_below.max(below);
+        }
+        self.begin_at(self.cursor.max(below), self.span_from.max(below), self.not_below.max(below));
+    }
+
+    fn begin_at(&mut self, cursor: u64, span_from: u64, not_below: u64) {
+        self.cursor = cursor;
+        self.span_from = span_from;
+        self.not_below = not_below;
+    }
+
     /// Whether few records wait, and there is room for more and more to be read.
     pub(super) fn wants_rows(&self) -> bool {
         let waiting = self.items.iter().filter(|item| !item.leased).count();
@@ -254,7 +290,8 @@ impl Window {
     }
 
     fn has_room(&self) -> bool {
-        self.items.len() < MAX_RANGES && self.held_bytes() < WINDOW_BYTES
+        // A purge under way leaves a gap below.
+        self.items.len() + usize::from(self.is_purging) < MAX_RANGES && self.held_bytes() < WINDOW_BYTES
     }
 
     fn held_bytes(&self) -> usize {
@@ -281,7 +318,7 @@ impl Window {
 
     /// Copies a few rows out of a short read transaction: no more of ours than there is room for.
     fn scan(&self) -> Result<Vec<(u64, Entry)>, ReadError> {
-        let mut room = MAX_RANGES.saturating_sub(self.items.len());
+        let mut room = MAX_RANGES.saturating_sub(self.items.len() + usize::from(self.is_purging));
         let mut bytes = WINDOW_BYTES.saturating_sub(self.held_bytes());
         let mut rows = Vec::new();
         self.ledger.scan(self.cursor, SCAN_ROWS, |seq, entry| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::jobs::{DeadReplay, Purge};
 use super::settled::Settled;
 
 /// Names an account in the file; small, persistent, never reused.
@@ -60,6 +61,14 @@ pub(super) struct Account {
     /// Dead letters kept now.
     pub(super) dead: u64,
     losses: Vec<u64>,
+    /// The operator's word (RULES S8).
+    pub(super) paused: bool,
+    /// No record below is sent any more: the last purge.
+    pub(super) purged_below: u64,
+    /// A purge that is under way.
+    pub(super) purge: Option<Purge>,
+    /// Dead letters on their way back into the log.
+    pub(super) dead_replay: Option<DeadReplay>,
 }
 
 impl Account {
@@ -73,6 +82,10 @@ impl Account {
             delivered: 0,
             dead: 0,
             losses: vec![0; Loss::ALL.len()],
+            paused: false,
+            purged_below: 0,
+            purge: None,
+            dead_replay: None,
         }
     }
 
@@ -93,6 +106,9 @@ impl Account {
             backlog: self.backlog,
             delivered: self.delivered,
             dead_letters: self.dead,
+            paused: self.paused,
+            purged_below: self.purged_below,
+            is_purging: self.purge.is_some(),
             lost: Loss::ALL
                 .iter()
                 .map(|&loss| (loss, self.losses.get(loss as usize).copied().unwrap_or(0)))
@@ -117,6 +133,12 @@ pub struct AccountView {
     pub delivered: u64,
     /// Dead letters that are kept.
     pub dead_letters: u64,
+    /// Nothing is sent for now; the operator said so (RULES S8).
+    pub paused: bool,
+    /// Records below were purged, or are about to be: a lane lets go of them.
+    pub purged_below: u64,
+    /// A purge is under way.
+    pub is_purging: bool,
     /// What was lost, by reason; only what is not zero.
     pub lost: Vec<(Loss, u64)>,
 }

@@ -9,7 +9,7 @@
 //! | table | key -> value |
 //! |---|---|
 //! | `log` | sequence `u64` -> record: format byte, CRC-32C, postcard ([`record`]) |
-//! | `dead` | (sequence, account) -> refused record with the reason (RULES S12) |
+//! | `dead` | (account, sequence) -> refused record with the reason ([`dead`], RULES S12) |
 //! | `route` | route id `u32` -> flow, account; never reused (RULES S5) |
 //! | `state` | name -> totals, `account/<id>`, `note/<key>` |
 //!
@@ -42,6 +42,8 @@
 //! a missing permission are reported and tried again.
 
 mod account;
+mod dead;
+mod jobs;
 mod open;
 pub mod record;
 mod retention;
@@ -64,12 +66,15 @@ use crate::clock::Clock;
 use crate::uplink::Uplink;
 
 pub use account::{AccountId, AccountView, Loss};
+pub use dead::DeadLetter;
+pub use jobs::CommandError;
 pub use open::{Backend, Deaths, OpenBackend, OpenError, SetAside};
 pub use record::Entry;
 pub use settled::{MAX_RANGES, Settled};
 pub use store::{RouteId, Totals};
 pub use tail::Tail;
 
+use jobs::{Asked, Command};
 use store::LOG;
 use writer::Message;
 
@@ -304,6 +309,56 @@ impl Spool {
         store::read_routes(&database, account).map_err(|error| ReadError::Storage(error.to_string()))
     }
 
+    /// Dead letters of an account, the oldest first: at most `limit` of them, from the place `from` on. Blocking, and
+    /// short.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn dead_letters(
+        &self,
+        account: AccountId,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError> {
+        let database = self.shared.get().ok_or(ReadError::Reopening)?;
+        dead::read_dead(&database, account, from, limit)
+            .map_err(|error| ReadError::Storage(error.to_string()))
+    }
+
+    /// Sends the dead letters of an account once more: they go back to the end of the log (RULES S12), as far as there is
+    /// room for them. Returns how many did, when the last one has.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn replay_dead(&self, account: AccountId) -> Result<u64, CommandError> {
+        self.command(Command::ReplayDead(account)).await
+    }
+
+    /// Pauses an account or lets it go on (RULES S8). Kept across restarts; what is under way is finished.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn set_paused(&self, account: AccountId, paused: bool) -> Result<(), CommandError> {
+        self.command(Command::Pause(account, paused)).await.map(drop)
+    }
+
+    /// Drops the backlog and the dead letters of an account, counted as [`Loss::Purged`]. Returns how many they were, when
+    /// the last one is gone. With `forget` the account goes, too, and with it its counts: that is for an integration that
+    /// is no longer in the config.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn purge(&self, account: AccountId, forget: bool) -> Result<u64, CommandError> {
+        self.command(Command::Purge { account, forget }).await
+    }
+
+    async fn command(&self, command: Command) -> Result<u64, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        let asked = Message::Command(Asked { command, reply });
+        self.append.send(asked).await.map_err(|_| CommandError::Closed)?;
+        answer.await.unwrap_or(Err(CommandError::Closed))
+    }
+
     /// What the spool is like now, and a signal when it changes.
     pub fn view(&self) -> watch::Receiver<Arc<View>> {
         self.view.clone()
@@ -412,6 +467,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Its account as of the present view.
+    pub fn account<'v>(&self, view: &'v View) -> Option<&'v AccountView> {
+        view.accounts.iter().find(|account| account.id == self.account)
+    }
+
     /// What is stored as settled for this account.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! A round: everything that changes the log and the dead letters, on a draft of the values and inside one write
+//! A round: everything that changes the tables, on a draft of the values and inside one write
 //! transaction. Every count changes in the transaction that makes it true (RULES S24).
 //!
 //! A record that can't be read any more does not say whose it was. It is told from the counts: a backlog is exact, so what it
@@ -7,11 +7,10 @@
 use std::collections::BTreeMap;
 
 use redb::{ReadableTable, WriteTransaction};
-use serde::{Deserialize, Serialize};
 
 use super::account::{AccountId, Loss};
-use super::record::{self, Unreadable, seal};
-use super::store::{DEAD, FORMAT, LOG, State};
+use super::record::{self, Unreadable};
+use super::store::{DEAD, LOG, Limits, RouteId, State};
 use super::writer::Settle;
 use super::{Routed, Settlement};
 
@@ -21,27 +20,27 @@ const RECORD_OVERHEAD: u64 = 32;
 /// redb's page.
 const PAGE: u64 = 4_096;
 
-/// A dead letter as stored, under format byte 1. Frozen.
-#[derive(Serialize, Deserialize)]
-struct DeadV1<'a> {
-    reason: &'a str,
-    attempts: u32,
-    refused_us: i64,
-    record: &'a [u8],
-}
-
 /// The tables of a round and the draft of the values.
 pub(super) struct Round<'t> {
     pub(super) log: redb::Table<'t, u64, &'static [u8]>,
-    dead: redb::Table<'t, (u64, u32), &'static [u8]>,
+    pub(super) dead: redb::Table<'t, (u32, u64), &'static [u8]>,
     pub(super) state: &'t mut State,
+    pub(super) limits: Limits,
+    /// The wall clock.
+    pub(super) now_us: i64,
     /// A record that nobody can read was met or left, and what its loss is called.
     unreadable: Option<Loss>,
 }
 
 impl<'t> Round<'t> {
-    pub(super) fn new(txn: &'t WriteTransaction, state: &'t mut State) -> Result<Round<'t>, redb::Error> {
-        Ok(Round { log: txn.open_table(LOG)?, dead: txn.open_table(DEAD)?, state, unreadable: None })
+    pub(super) fn new(
+        txn: &'t WriteTransaction,
+        state: &'t mut State,
+        limits: Limits,
+        now_us: i64,
+    ) -> Result<Round<'t>, redb::Error> {
+        let (log, dead) = (txn.open_table(LOG)?, txn.open_table(DEAD)?);
+        Ok(Round { log, dead, state, limits, now_us, unreadable: None })
     }
 
     pub(super) fn append(&mut self, routed: &Routed) -> Result<(), redb::Error> {
@@ -57,13 +56,18 @@ impl<'t> Round<'t> {
                 return Ok(());
             }
         };
+        self.put(&bytes, &routed.routes)
+    }
+
+    /// Puts a record at the end of the log, into the backlog of everybody it is for.
+    pub(super) fn put(&mut self, bytes: &[u8], routes: &[RouteId]) -> Result<(), redb::Error> {
         let seq = self.state.next_seq;
-        self.log.insert(seq, bytes.as_slice())?;
+        self.log.insert(seq, bytes)?;
         self.state.next_seq += 1;
         let totals = &mut self.state.totals;
         totals.records = totals.records.saturating_add(1);
         totals.bytes = totals.bytes.saturating_add(cost(bytes.len()));
-        for id in self.state.accounts_of(&routed.routes) {
+        for id in self.state.accounts_of(routes) {
             if let Some(account) = self.state.accounts.get_mut(&id) {
                 account.backlog = account.backlog.saturating_add(1);
             }
@@ -72,7 +76,7 @@ impl<'t> Round<'t> {
     }
 
     /// Settles what a lane reports; a repeat, or a record that is already gone, changes no count.
-    pub(super) fn settle(&mut self, settle: &Settle, now_us: i64) -> Result<(), redb::Error> {
+    pub(super) fn settle(&mut self, settle: &Settle) -> Result<(), redb::Error> {
         let seq = settle.to;
         let value = self.log.get(seq)?.map(|value| value.value().to_vec());
         let outline = value.as_deref().map(record::outline);
@@ -99,13 +103,21 @@ impl<'t> Round<'t> {
         }
         self.count_settled(settle);
         if let Settlement::Refused { reason, attempts } = &settle.settlement {
-            self.bury(settle, reason, *attempts, now_us, &value)?;
+            self.bury(settle, reason, *attempts, &value)?;
         }
-        let done =
-            |id: &AccountId| self.state.accounts.get(id).is_none_or(|account| account.settled.contains(seq));
-        if accounts.iter().all(done) {
+        self.remove_if_settled(seq, value.len(), &accounts)
+    }
+
+    /// Removes a record that nobody waits for any more.
+    pub(super) fn remove_if_settled(
+        &mut self,
+        seq: u64,
+        len: usize,
+        accounts: &[AccountId],
+    ) -> Result<(), redb::Error> {
+        if self.state.is_settled(seq, accounts) {
             self.log.remove(seq)?;
-            self.forget_bytes(value.len());
+            self.forget_bytes(len);
         }
         Ok(())
     }
@@ -119,40 +131,6 @@ impl<'t> Round<'t> {
             Settlement::Damaged => account.lose(Loss::Damaged, 1),
             Settlement::Filtered => account.lose(Loss::Filtered, 1),
         }
-    }
-
-    fn bury(
-        &mut self,
-        settle: &Settle,
-        reason: &str,
-        attempts: u32,
-        now_us: i64,
-        record: &[u8],
-    ) -> Result<(), redb::Error> {
-        let dead = DeadV1 { reason, attempts, refused_us: now_us, record };
-        let Ok(bytes) = seal(FORMAT, &dead) else { return Ok(()) };
-        self.dead.insert((settle.to, settle.account.0), bytes.as_slice())?;
-        let totals = &mut self.state.totals;
-        totals.dead_bytes = totals.dead_bytes.saturating_add(cost(bytes.len()));
-        Ok(())
-    }
-
-    /// RULES S12: dead letters are bounded, the oldest make room.
-    pub(super) fn bound_dead(&mut self, cap: u64) -> Result<(), redb::Error> {
-        while self.state.totals.dead_bytes > cap {
-            let Some((account, len)) =
-                self.dead.pop_first()?.map(|(key, value)| (key.value().1, value.value().len()))
-            else {
-                self.state.totals.dead_bytes = 0;
-                break;
-            };
-            self.state.totals.dead_bytes = self.state.totals.dead_bytes.saturating_sub(cost(len));
-            if let Some(account) = self.state.accounts.get_mut(&AccountId(account)) {
-                account.dead = account.dead.saturating_sub(1);
-                account.lose(Loss::DeadEvicted, 1);
-            }
-        }
-        Ok(())
     }
 
     /// Counts a record that leaves unsettled against every account that still waited for it.
@@ -178,7 +156,12 @@ impl<'t> Round<'t> {
         }
     }
 
-    fn forget_bytes(&mut self, len: usize) {
+    /// A record that nobody can read was met: the counts must be set right before the round ends.
+    pub(super) fn met_unreadable(&mut self, loss: Loss) {
+        self.unreadable.get_or_insert(loss);
+    }
+
+    pub(super) fn forget_bytes(&mut self, len: usize) {
         let totals = &mut self.state.totals;
         totals.records = totals.records.saturating_sub(1);
         totals.bytes = totals.bytes.saturating_sub(cost(len));
@@ -228,7 +211,7 @@ impl<'t> Round<'t> {
 
 /// What a value of so many bytes takes on the disk. Small ones share a page; of those over a third of a page fewer fit than
 /// their size lets one hope, and from a page on redb hands out powers of two.
-fn cost(len: usize) -> u64 {
+pub(super) fn cost(len: usize) -> u64 {
     let bytes = len as u64 + RECORD_OVERHEAD;
     match bytes {
         0..=1_365 => bytes,
@@ -241,11 +224,8 @@ fn cost(len: usize) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-    use redb::ReadableDatabase;
-
-    use super::super::record::{Entry, Unsealed, read, unseal};
+    use super::super::store::Work;
     use super::super::store::tests::{LIMITS, do_round, fresh, settle, waiting, work};
-    use super::super::store::{RouteId, Work};
     use super::*;
     use crate::clock::ManualClock;
 
@@ -285,29 +265,5 @@ mod tests {
         do_round(&mut store, &settle(0, first, Settlement::Delivered));
         let view = &store.view(0).accounts[0];
         assert_eq!((view.backlog, view.delivered, view.lost.as_slice()), (1, 1, [].as_slice()));
-    }
-
-    /// The record that a dead letter keeps is the one that was refused, byte for byte.
-    #[test]
-    fn a_dead_letter_keeps_the_record() {
-        let clock = ManualClock::new();
-        let mut store = fresh();
-        do_round(&mut store, &work(0..1, &clock));
-        let seq = store.state.next_seq - 1;
-        let refused = Settlement::Refused { reason: "http: 422".into(), attempts: 3 };
-        store.round(&settle(0, seq, refused), true, LIMITS, 1_795_465_260_123_456, |_| Ok(())).unwrap();
-        let txn = store.database().begin_read().unwrap();
-        let dead = txn.open_table(DEAD).unwrap();
-        let stored = dead.get((seq, 0)).unwrap().unwrap().value().to_vec();
-        let Unsealed::Body(1, body) = unseal(&stored) else { panic!("{stored:?}") };
-        let (reason, attempts, refused_us, record): (&str, u32, i64, &[u8]) =
-            postcard::from_bytes(body).unwrap();
-        assert_eq!((reason, attempts, refused_us), ("http: 422", 3, 1_795_465_260_123_456));
-        let heard = work(0..1, &clock).uplinks.remove(0).uplink;
-        assert_eq!(
-            read(record, &[RouteId(0)]),
-            Entry::Mine(Routed { uplink: heard, routes: vec![RouteId(0)] })
-        );
-        assert_eq!(store.view(0).records, 0, "it left the log");
     }
 }

@@ -17,13 +17,14 @@ use redb::{
 use serde::{Deserialize, Serialize};
 
 use super::account::{Account, AccountId};
+use super::jobs::{Command, Finished};
 use super::record::{Unsealed, seal, unseal};
 use super::round::Round;
 use super::writer::Settle;
 use super::{Note, RouteName, Routed, View};
 
 pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-pub(super) const DEAD: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("dead");
+pub(super) const DEAD: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("dead");
 const ROUTE: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("route");
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 
@@ -135,6 +136,25 @@ impl State {
         accounts.dedup();
         accounts
     }
+
+    /// Whether all of these have settled a record. An account that is gone waits for nothing.
+    pub(super) fn is_settled(&self, seq: u64, accounts: &[AccountId]) -> bool {
+        let has_settled =
+            |id: &AccountId| self.accounts.get(id).is_none_or(|account| account.settled.contains(seq));
+        accounts.iter().all(has_settled)
+    }
+
+    /// The routes of an account, the oldest first.
+    pub(super) fn routes_of(&self, id: AccountId) -> Vec<RouteId> {
+        let ours = self.routes.iter().filter(|(_, route)| route.account == id.0);
+        ours.map(|(route, _)| *route).collect()
+    }
+
+    /// The account and its routes are gone for good; their ids are never given out again.
+    pub(super) fn forget(&mut self, id: AccountId) {
+        self.accounts.remove(&id);
+        self.routes.retain(|_, route| route.account != id.0);
+    }
 }
 
 /// What a round has to do.
@@ -146,12 +166,28 @@ pub(super) struct Work {
     pub(super) notes: Vec<Note>,
     pub(super) settles: Vec<Settle>,
     pub(super) routes: Vec<RouteName>,
+    pub(super) commands: Vec<Command>,
 }
 
 /// About what an uplink will take on the disk: its content, and as much again as a frame's metadata.
 pub(super) fn estimate(routed: &Routed) -> u64 {
     const METADATA_BYTES: u64 = 160;
     routed.uplink.content.len() as u64 + METADATA_BYTES
+}
+
+/// What a round did.
+#[derive(Debug, Default)]
+pub(super) struct RoundDone {
+    /// It was forced to the disk.
+    pub(super) durable: bool,
+    /// One more than the number of the last uplink that was put in.
+    pub(super) after_uplinks: u64,
+    /// What jobs put into the log again, bytes.
+    pub(super) bytes_again: u64,
+    /// Jobs that came to their end.
+    pub(super) finished: Vec<Finished>,
+    /// There is more to do at once.
+    pub(super) more: bool,
 }
 
 /// The limits that a round keeps to.
@@ -206,13 +242,18 @@ impl Store {
             draft.routes.entry(*id).or_insert_with(|| route.clone());
         }
         for (id, account) in &before.accounts {
-            let fresh = || Account::starting_at(&account.kind, &account.name, draft.next_seq);
+            let fresh = || {
+                let mut fresh = Account::starting_at(&account.kind, &account.name, draft.next_seq);
+                // The operator has not taken it back.
+                fresh.paused = account.paused;
+                fresh
+            };
             draft.accounts.entry(*id).or_insert_with(fresh);
         }
         draft.totals.next_route = draft.totals.next_route.max(before.totals.next_route);
         draft.totals.next_account = draft.totals.next_account.max(before.totals.next_account);
         let txn = self.database.begin_write()?;
-        write_routes(&txn, &draft)?;
+        write_routes(&txn, &State::default(), &draft)?;
         write_state(&txn, &State::default(), &draft, &[])?;
         txn.commit()?;
         self.state = draft;
@@ -221,9 +262,7 @@ impl Store {
 
     /// Whether everybody whom a record with these routes is for has settled it.
     pub(super) fn is_settled(&self, seq: u64, routes: &[RouteId]) -> bool {
-        let has_settled =
-            |id: &AccountId| self.state.accounts.get(id).is_none_or(|account| account.settled.contains(seq));
-        self.state.accounts_of(routes).iter().all(has_settled)
+        self.state.is_settled(seq, &self.state.accounts_of(routes))
     }
 
     /// The notes stored last.
@@ -240,7 +279,6 @@ impl Store {
     }
 
     /// Does the work in one transaction and commits it, forced to the disk where `durable` says so or where it must be.
-    /// Returns whether it was.
     pub(super) fn round(
         &mut self,
         work: &Work,
@@ -248,34 +286,40 @@ impl Store {
         limits: Limits,
         now_us: i64,
         retain: impl FnOnce(&mut Round<'_>) -> Result<(), redb::Error>,
-    ) -> Result<bool, redb::Error> {
+    ) -> Result<RoundDone, redb::Error> {
         let mut txn = self.database.begin_write()?;
         let mut draft = self.state.clone();
         let made_routes = find_or_make_routes(&mut draft, &work.routes);
+        let mut done = RoundDone::default();
         // New numbers and new ids must be on the disk before anybody can have seen them.
         let reserve = draft.next_seq + work.uplinks.len() as u64 > draft.totals.seq_limit;
         if reserve {
             draft.totals.seq_limit = draft.next_seq + work.uplinks.len() as u64 + SEQ_BLOCK;
         }
-        let durable = durable || reserve || made_routes;
+        // Whoever asked for a job, or carries one on after a crash, must not find its work undone.
+        let durable =
+            durable || reserve || made_routes || !work.commands.is_empty() || draft.has_durable_jobs();
         txn.set_durability(if durable { Durability::Immediate } else { Durability::None })
             .map_err(redb::Error::from)?;
         {
-            let mut round = Round::new(&txn, &mut draft)?;
+            let mut round = Round::new(&txn, &mut draft, limits, now_us)?;
             for routed in &work.uplinks {
                 round.append(routed)?;
             }
+            done.after_uplinks = round.state.next_seq;
             for settle in &work.settles {
-                round.settle(settle, now_us)?;
+                round.settle(settle)?;
+            }
+            for command in &work.commands {
+                round.obey(command);
             }
             retain(&mut round)?;
+            round.do_jobs(&mut done)?;
             round.evict(limits.log_cap)?;
-            round.bound_dead(limits.dead_cap)?;
+            round.bound_dead()?;
             round.settle_accounts_of_unreadable()?;
         }
-        if made_routes {
-            write_routes(&txn, &draft)?;
-        }
+        write_routes(&txn, &self.state, &draft)?;
         write_state(&txn, &self.state, &draft, &work.notes)?;
         txn.commit()?;
         self.state = draft;
@@ -283,7 +327,8 @@ impl Store {
             self.committed = self.state.totals.appended;
             self.syncs += 1;
         }
-        Ok(durable)
+        done.durable = durable;
+        Ok(done)
     }
 
     /// The ids of routes that exist.
@@ -391,7 +436,8 @@ fn find_route(state: &State, name: &RouteName) -> Option<(RouteId, AccountId)> {
 fn find_or_make_routes(state: &mut State, names: &[RouteName]) -> bool {
     let mut made = false;
     for name in names {
-        if find_route(state, name).is_some() {
+        if let Some((_, account)) = find_route(state, name) {
+            state.keep_account(account);
             continue;
         }
         made = true;
@@ -403,6 +449,7 @@ fn find_or_make_routes(state: &mut State, names: &[RouteName]) -> bool {
             state.accounts.insert(id, Account::starting_at(&name.kind, &name.name, state.next_seq));
             id
         });
+        state.keep_account(account);
         let id = RouteId(state.totals.next_route);
         state.totals.next_route += 1;
         state.routes.insert(id, Route { flow: name.flow.clone(), account: account.0 });
@@ -435,9 +482,16 @@ fn put<T: Serialize>(
     Ok(())
 }
 
-fn write_routes(txn: &WriteTransaction, state: &State) -> Result<(), redb::Error> {
+/// Writes the routes that are new and removes those that are gone.
+fn write_routes(txn: &WriteTransaction, before: &State, after: &State) -> Result<(), redb::Error> {
+    if before.routes == after.routes {
+        return Ok(());
+    }
     let mut table = txn.open_table(ROUTE)?;
-    for (id, route) in &state.routes {
+    for id in before.routes.keys().filter(|id| !after.routes.contains_key(id)) {
+        table.remove(id.0)?;
+    }
+    for (id, route) in after.routes.iter().filter(|(id, route)| before.routes.get(id) != Some(route)) {
         let bytes = seal(FORMAT, route).map_err(|error| redb::Error::Corrupted(error.to_string()))?;
         table.insert(id.0, bytes.as_slice())?;
     }
@@ -459,6 +513,9 @@ fn write_state(
         if before.accounts.get(id) != Some(account) {
             put(&mut values, &account_key(*id), account)?;
         }
+    }
+    for id in before.accounts.keys().filter(|id| !after.accounts.contains_key(id)) {
+        values.remove(account_key(*id).as_str())?;
     }
     for note in notes {
         values.insert(format!("note/{}", note.key).as_str(), note.value.as_slice())?;

@@ -27,8 +27,9 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 
 use super::account::AccountId;
+use super::jobs::{self, Asked};
 use super::open::{self, Backend, SetAside};
-use super::store::{self, Limits, RouteId, State, Store, Work};
+use super::store::{self, Limits, RoundDone, RouteId, State, Store, Work};
 use super::waiters::{Done, Waiters};
 use super::{COMMIT_WINDOW, Note, RouteName, Routed, Settings, Settlement, Shared, View};
 
@@ -58,6 +59,7 @@ pub(super) enum Message {
         names: Vec<RouteName>,
         reply: oneshot::Sender<Vec<(RouteId, AccountId)>>,
     },
+    Command(Asked),
 }
 
 /// A lane's word about one record.
@@ -105,6 +107,9 @@ pub(super) struct Writer {
     due: Option<Instant>,
     unsynced_settles: usize,
     replies: Vec<RoutesReply>,
+    asked: Vec<Asked>,
+    /// A job can go on at once.
+    more: bool,
     waiters: Waiters,
 }
 
@@ -135,6 +140,9 @@ impl Writer {
             due: None,
             unsynced_settles: 0,
             replies: Vec::new(),
+            asked: Vec::new(),
+            // A job that the last run left behind.
+            more: true,
             waiters: Waiters::default(),
         }
     }
@@ -157,7 +165,7 @@ impl Writer {
         let mut expire_at = Instant::now() + EXPIRE_EVERY;
         loop {
             let mut work = Work::default();
-            if !self.closing {
+            if !self.closing && !self.more {
                 self.wait(&mut work, expire_at).await;
             }
             self.take_waiting(&mut work);
@@ -209,6 +217,10 @@ impl Writer {
                 work.routes.extend(names.iter().cloned());
                 self.replies.push((names, reply));
             }
+            Message::Command(asked) => {
+                work.commands.push(asked.command);
+                self.asked.push(asked);
+            }
         }
     }
 
@@ -230,7 +242,7 @@ impl Writer {
             let durable = self.closing || self.must_be_durable(&work);
             let first_seq = self.store.as_ref().map(|store| store.state().next_seq);
             let error = match self.try_round(&work, durable, expire) {
-                Ok(was_durable) => return self.after_round(work, was_durable, first_seq),
+                Ok(done) => return self.after_round(work, &done, first_seq),
                 Err(error) => error,
             };
             if self.closing {
@@ -273,7 +285,7 @@ impl Writer {
             || self.unsynced_settles + work.settles.len() >= SETTLES_UNTIL_DURABLE
     }
 
-    fn try_round(&mut self, work: &Work, durable: bool, expire: bool) -> Result<bool, String> {
+    fn try_round(&mut self, work: &Work, durable: bool, expire: bool) -> Result<RoundDone, String> {
         let limits = Limits { log_cap: self.settings.log_cap(), dead_cap: self.settings.dead_cap() };
         let (max_age, clock) = (self.settings.max_age, &*self.clock);
         let store = self.store.as_mut().ok_or("the file is not open")?;
@@ -284,9 +296,10 @@ impl Writer {
             .map_err(|error| error.to_string())
     }
 
-    fn after_round(&mut self, work: Work, durable: bool, first_seq: Option<u64>) {
+    fn after_round(&mut self, work: Work, done: &RoundDone, first_seq: Option<u64>) {
         let put_in = work.uplinks.len() as u64;
-        if durable {
+        self.more = done.more;
+        if done.durable {
             self.unsynced.clear();
             self.unsynced_bytes = 0;
             self.unsynced_notes.clear();
@@ -294,6 +307,7 @@ impl Writer {
             self.unsynced_settles = 0;
         } else {
             self.unsynced_settles += work.settles.len();
+            self.unsynced_bytes += done.bytes_again;
             keep_last(&mut self.unsynced_notes, work.notes);
             if !work.uplinks.is_empty() {
                 self.due.get_or_insert(Instant::now() + self.settings.commit_window);
@@ -312,8 +326,9 @@ impl Writer {
                 let _ = reply.send(store.find_routes(&names));
             }
             let all_safe = self.unsynced.is_empty();
-            let first_seq = first_seq.filter(|first| first + put_in == store.state().next_seq);
-            let done = Done { durable, all_safe, first_seq };
+            let first_seq = first_seq.filter(|first| first + put_in == done.after_uplinks);
+            self.asked = jobs::answer(std::mem::take(&mut self.asked), done, store);
+            let done = Done { durable: done.durable, all_safe, first_seq };
             self.waiters.answer(done, |seq, routes| store.is_settled(seq, routes));
         }
     }
@@ -356,6 +371,7 @@ impl Writer {
         let arrived = store.committed().saturating_sub(self.known_committed);
         store.adopt(&self.known)?;
         self.waiters.forget_numbers();
+        self.more = true;
         self.shared.set(Some(store.database()));
         self.store = Some(store);
         self.generation += 1;

@@ -163,15 +163,35 @@ impl Bench {
         self.spool().view().borrow().clone()
     }
 
+    /// How many records were appended so far.
+    pub(crate) fn made(&self) -> usize {
+        usize::try_from(self.made).unwrap()
+    }
+
+    /// Says that we are paused, or go on.
+    pub(crate) async fn pause(&self, paused: bool) {
+        self.hold(self.spool().set_paused(self.routes[0].1, paused)).await.unwrap();
+    }
+
+    /// Purges us.
+    pub(crate) async fn purge(&self) -> u64 {
+        self.hold(self.spool().purge(self.routes[0].1, false)).await.unwrap()
+    }
+
     /// Waits for the spool's writer, which has a thread of its own; a paused clock stands still meanwhile (as long as a
     /// blocking task runs).
     pub(crate) async fn wait_for(&self, mut enough: impl FnMut(&View) -> bool) -> Arc<View> {
+        let mut view = self.spool().view();
+        self.hold(async { view.wait_for(|view| enough(view)).await.unwrap().clone() }).await
+    }
+
+    async fn hold<T>(&self, answer: impl Future<Output = T>) -> T {
         let (done, until_done) = std::sync::mpsc::channel::<()>();
         let no_time_passes = tokio::task::spawn_blocking(move || until_done.recv());
-        let view = self.spool().view().wait_for(|view| enough(view)).await.unwrap().clone();
+        let answer = answer.await;
         drop(done);
         no_time_passes.await.unwrap().unwrap_err();
-        view
+        answer
     }
 
     /// Waits until nothing is left for `us`.

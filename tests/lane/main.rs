@@ -4,6 +4,7 @@
 
 mod bench;
 mod model;
+mod operator;
 mod order;
 mod reopen;
 mod retry;
