@@ -103,6 +103,10 @@ fn every_example_passes_check_as_it_stands() {
     assert!(examples.len() >= 10, "{examples:?}");
     for path in examples {
         let text = std::fs::read_to_string(&path).unwrap();
+        // Without functions, check refuses them.
+        if text.contains("[function.") && !cfg!(feature = "functions") {
+            continue;
+        }
         let folder = Folder::new();
         files_named_in(&text).iter().for_each(|name| folder.make(name));
         assert_eq!(checked(&folder, &text), [""; 0], "{}", path.display());

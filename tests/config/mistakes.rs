@@ -55,6 +55,8 @@ const MISTAKES: &[(&str, &str, u32, &[&str])] = &[
     (HTTP, "headers = { \"X Site\" = \"a\" }", 4, &["\"X Site\" cannot be the name of a header"]),
     (HTTP, "headers = { X-A = \"a\", x-a = \"b\" }", 4, &["\"x-a\" stands twice"]),
     (HTTP, "headers = { Content-Type = \"a/b\" }", 4, &["content_type"]),
+    (HTTP, "headers = { content-encoding = \"gzip\" }", 4, &["use the key compress"]),
+    (HTTP, "compress = \"zip\"", 4, &["did you mean \"gzip\"?"]),
     (HTTP, "retry = { initial = \"5m\" }", 4, &["retry.initial", "longer than the longest (max, 1m)"]),
     (MQTT, "qos = 3", 4, &["3 is out of range: 0 to 2"]),
     (MQTT, "version = 4", 4, &["4 is out of range: 5 to 5"]),

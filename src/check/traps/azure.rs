@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Subject;
 use super::mqtt::{needs_tls, refuses_qos_2};
 use super::parts::UrlParts;
-use crate::config::{Http, Mqtt, MqttVersion, Problem};
+use crate::config::{Http, Mqtt, MqttScheme, MqttVersion, Problem};
 use crate::integration::auth::own_name;
 use crate::integration::platform::Platform;
 
@@ -18,6 +18,15 @@ const MAX_KEEP_ALIVE: Duration = Duration::from_secs(1_177);
 pub(super) fn mqtt(subject: &mut Subject<'_>, mqtt: &Mqtt) {
     needs_tls(subject, mqtt, AZURE);
     refuses_qos_2(subject, mqtt, AZURE);
+    if mqtt.scheme.value == MqttScheme::Mqtts && mqtt.port != 8883 {
+        let message = "Azure IoT Hub takes MQTT on port 8883 only; on 443 it expects WebSocket";
+        subject.error(
+            &mqtt.scheme.place,
+            "port",
+            message,
+            "leave the port out; where 8883 is blocked, send over https",
+        );
+    }
     let us = own_name(&mqtt.client_id, subject.gateway());
     for (topic, key) in subject.topics(mqtt) {
         let problem = |message: &str| Problem::error(&topic.place, key.as_str(), message);

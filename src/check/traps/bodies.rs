@@ -6,15 +6,11 @@ use crate::config::{Auth, Format, Http, Problem};
 use crate::integration::platform::Platform;
 
 /// Where a format is expected by host or path, and which.
-const FORMATS: [(&str, &str, Format); 8] = [
+const FORMATS: [(&str, &str, Format); 4] = [
     ("api.datacake.co", "/integrations/lorawan/helium", Format::Helium),
     ("api.datacake.co", "/integrations/lorawan/tti", Format::Tts),
-    ("api.datacake.co", "/integrations/lorawan/chirpstack", Format::Chirpstack),
     ("helium.middleware.tago.io", "", Format::Helium),
     ("ttn.middleware.tago.io", "", Format::Tts),
-    ("ttn-v3.middleware.tago.io", "", Format::Tts),
-    ("chirpstack.middleware.tago.io", "", Format::Chirpstack),
-    ("lorawan-chirpstack.middleware.tago.io", "", Format::Chirpstack),
 ];
 
 /// Where InfluxDB, and what imitates it, takes line protocol.

@@ -53,8 +53,10 @@ pub(super) fn look_at(subject: &mut Subject<'_>, mqtt: &Mqtt, platform: Platform
                 refuse_qos_2(subject, platform);
             }
             if mqtt.username.is_none() && !subject.has_certificate() {
-                let message = "ThingsBoard takes a device's access token as user name, without a password";
-                subject.error(subject.place(), "username", message, "set username to the token");
+                let message = "ThingsBoard knows a device by its access token, which is the user name";
+                let hint = "set username to the token, without a password; leave it out only where the client id alone is \
+                            the device's credential";
+                subject.warning(subject.place(), "username", message, hint);
             }
         }
         Platform::Ubidots => {

@@ -118,6 +118,7 @@ fn every_trap_is_named_once_with_its_key() {
             "error: integration.it.birth.topic",
             "messages/events",
         ),
+        (with(AZURE, "port = 443"), "error: integration.it.port", "8883"),
         (with(AZURE, "retain = true"), "warning: integration.it.retain", "retains nothing"),
         (with(AZURE, "version = 5"), "error: integration.it.version", "3.1.1"),
         (with(AZURE, "keep_alive = \"20m\""), "warning: integration.it.keep_alive", "19m"),
@@ -177,7 +178,7 @@ fn every_trap_is_named_once_with_its_key() {
         ),
         (
             "type = \"mqtt\"\nurl = \"mqtts://mqtt.thingsboard.cloud\"".into(),
-            "error: integration.it.username",
+            "warning: integration.it.username",
             "access token",
         ),
         (

@@ -85,6 +85,8 @@ pub struct Http {
     pub content_type: Spot<String>,
     /// A whole attempt.
     pub timeout: Duration,
+    /// How bodies are made smaller.
+    pub compress: Spot<Compress>,
     /// What counts as delivered.
     pub success_codes: SuccessCodes,
     /// Requests in flight, 1 to 32.
@@ -104,6 +106,15 @@ pub enum Method {
     Put,
     /// `PATCH`
     Patch,
+}
+
+/// `compress`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compress {
+    /// Not at all.
+    None,
+    /// `Content-Encoding: gzip`
+    Gzip,
 }
 
 /// `batch_format`
@@ -346,6 +357,7 @@ pub struct Tls {
 names!(Format { Json = "json", Chirpstack = "chirpstack", Tts = "tts", Helium = "helium" });
 names!(Order { OldestFirst = "oldest-first", LiveFirst = "live-first" });
 names!(Method { Post = "POST", Put = "PUT", Patch = "PATCH" });
+names!(Compress { None = "none", Gzip = "gzip" });
 names!(BatchFormat { Array = "array", Ndjson = "ndjson" });
 names!(MqttVersion { V311 = "3.1.1", V5 = "5" });
 names!(Strategy { Exponential = "exponential", Fixed = "fixed", None = "none" });

@@ -14,6 +14,7 @@ use ureq::http::header::{DATE, HeaderName, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, Response, StatusCode};
 
 use super::answer::{Answer, retry_after};
+use super::compress;
 use super::kept;
 use super::request::RequestMaker;
 use super::target::Target;
@@ -94,6 +95,7 @@ impl HttpClient {
             let message = "batches are not available in this version";
             problems.push(Problem::error(&http.batch.place, key("batch"), message).hint("use batch = 1"));
         }
+        problems.extend(compress::unavailable(http, &key("compress")));
         let target = Target::try_new(integration, http)?;
         let limits = Limits { timeout: http.timeout, connections: usize::from(http.parallel) };
         let connector = kept(connector(integration, &target, dial), &mut problems);

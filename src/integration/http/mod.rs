@@ -27,6 +27,7 @@
 
 mod answer;
 mod client;
+mod compress;
 mod request;
 mod target;
 mod workers;

@@ -11,9 +11,9 @@ use ureq::http::header::{
 use ureq::http::{self, Request};
 
 use super::client::Sending;
-use super::kept;
 use super::target::Target;
-use crate::config::{Http, Integration, Method, Problem, Secret, Spot};
+use super::{compress, kept};
+use crate::config::{Compress, Http, Integration, Method, Problem, Secret, Spot};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::dial::{BUFFER_BYTES, Dial};
 use crate::flow::Variant;
@@ -45,6 +45,7 @@ pub(super) struct RequestMaker {
     url: Template,
     headers: Vec<(HeaderName, Template)>,
     credentials: Credentials,
+    compress: Compress,
     ways: Vec<Way>,
     /// What an answer must not show, besides the credentials.
     hidden: Vec<String>,
@@ -74,6 +75,7 @@ impl RequestMaker {
                 url: target.url.clone(),
                 headers,
                 credentials,
+                compress: *http.compress,
                 ways,
                 hidden: hidden(target, &http.headers),
             }),
@@ -111,7 +113,11 @@ impl RequestMaker {
             return Err(too_long("the URL", url.len()));
         }
 
-        let request = Request::builder().method(self.method.clone()).uri(url).body(body.bytes);
+        let bytes = match self.compress {
+            Compress::None => body.bytes,
+            Compress::Gzip => compress::gzipped(body.bytes, &mut headers),
+        };
+        let request = Request::builder().method(self.method.clone()).uri(url).body(bytes);
         let mut request = request
             .map_err(|_| Failure::record(Layer::Render, "the URL that this uplink makes is not one"))?;
         *request.headers_mut() = headers;
