@@ -95,9 +95,6 @@ fn advice(config: &Config, top: &Place) -> Vec<Problem> {
             "\"write-behind\" is not available in this version; \"immediate\" is used, which writes more and loses less",
         ));
     }
-    if let Some(listen) = &config.metrics.listen {
-        advice.push(Problem::warning(&listen.place, "metrics.listen", "is not available in this version"));
-    }
     for integration in &config.integrations {
         let key = |key: &str| format!("integration.{}.{key}", integration.name.value);
         if integration.order.value == crate::config::Order::LiveFirst {

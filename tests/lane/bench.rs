@@ -172,12 +172,12 @@ impl Bench {
 
     /// Says that we are paused, or go on.
     pub(crate) async fn pause(&self, paused: bool) {
-        self.hold(self.spool().set_paused(self.routes[0].1, paused)).await.unwrap();
+        self.hold(self.spool().operator().set_paused(self.routes[0].1, paused)).await.unwrap();
     }
 
     /// Purges us.
     pub(crate) async fn purge(&self) -> u64 {
-        self.hold(self.spool().purge(self.routes[0].1, false)).await.unwrap()
+        self.hold(self.spool().operator().purge(self.routes[0].1, false)).await.unwrap()
     }
 
     /// Waits for the spool's writer, which has a thread of its own; a paused clock stands still meanwhile (as long as a
