@@ -5,7 +5,7 @@ mod traps;
 use std::path::Path;
 
 use crate::agent::{Agent, Basis};
-use crate::config::{Config, Durability, Place, Problem};
+use crate::config::{Config, Place, Problem};
 
 /// A config that the agent can run, with what should be known about it.
 #[derive(Debug)]
@@ -86,14 +86,6 @@ fn advice(config: &Config, top: &Place) -> Vec<Problem> {
             )
             .hint("add [integration.NAME] with type = \"http\" or \"mqtt\""),
         );
-    }
-    let spool = &config.spool;
-    if spool.durability.value == Durability::WriteBehind {
-        advice.push(Problem::warning(
-            &spool.durability.place,
-            "spool.durability",
-            "\"write-behind\" is not available in this version; \"immediate\" is used, which writes more and loses less",
-        ));
     }
     if let Some(listen) = &config.metrics.listen {
         advice.push(Problem::warning(&listen.place, "metrics.listen", "is not available in this version"));

@@ -53,9 +53,9 @@ struct Model {
     next: u64,
     /// Uplinks that are in the file for good, and the accounts they are for.
     durable: BTreeMap<u64, Vec<usize>>,
-    /// Uplinks of this life, in order; `View::committed` says how many of them are durable.
+    /// Uplinks of this life, in order; `View::durable` says how many of them are durable.
     life: Vec<(u64, Vec<usize>)>,
-    /// `View::committed` when this life began.
+    /// `View::durable` when this life began.
     base: u64,
     sent: [BTreeSet<u64>; 2],
     /// Settlements that were seen to be done.
@@ -131,7 +131,7 @@ impl Model {
         let mut sent = Vec::new();
         for (seq, number) in waiting {
             if self.random.f64() < 0.7 {
-                let settlement = if self.random.u8(..8) == 0 {
+                let settlement = if self.random.u8(..200) == 0 {
                     Settlement::Refused { reason: "no".into(), attempts: 1 }
                 } else {
                     Settlement::Delivered
@@ -150,10 +150,10 @@ impl Model {
 
     /// What the disk was seen to have promised when the power went.
     fn learn(&mut self, view: &View) {
-        let durable = usize::try_from(view.committed - self.base).unwrap();
+        let durable = usize::try_from(view.durable - self.base).unwrap();
         assert!(durable <= self.life.len(), "more is committed than was put in");
         self.durable.extend(self.life.drain(..durable));
-        self.base = view.committed;
+        self.base = view.durable;
     }
 
     /// Compares what is on the disk with what has to be.
@@ -360,12 +360,12 @@ async fn survives(operation: Operation, nth: usize, fault: Fault) -> bool {
         spool.appender().append(uplinks.collect(), vec![note]).await.unwrap();
         // One at a time, so that the fault finds a round of every kind to hit.
         until(&mut view, "progress or trouble", |view| {
-            view.trouble.is_some() || view.committed >= batch * 3 + 3
+            view.trouble.is_some() || view.durable >= batch * 3 + 3
         })
         .await;
     }
     let after = until(&mut view, "everything committed and no trouble", |view| {
-        view.committed >= 36 && view.trouble.is_none()
+        view.durable >= 36 && view.trouble.is_none()
     });
     let after = after.await;
     let hit = disk.faults_hit() > 0;
@@ -413,7 +413,7 @@ async fn a_disk_that_comes_back_is_used_again() {
     let clock = ManualClock::new();
     let mut view = spool.view();
     append(&spool.appender(), &two.routes, [uplink(0, 10, &clock)]).await;
-    until(&mut view, "the first", |view| view.committed == 1).await;
+    until(&mut view, "the first", |view| view.durable == 1).await;
     disk.fail(Operation::Sync, 0, Fault::Lasting(io::ErrorKind::StorageFull));
     append(&spool.appender(), &two.routes, [uplink(1, 10, &clock)]).await;
     let trouble = until(&mut view, "trouble", |view| view.trouble.is_some()).await;
@@ -423,7 +423,7 @@ async fn a_disk_that_comes_back_is_used_again() {
         |view: &View| view.trouble.as_ref().is_some_and(|trouble| trouble.contains("the disk is gone"));
     until(&mut view, "why it can't be opened", says).await;
     disk.heal();
-    let after = until(&mut view, "all three", |view| view.committed == 3 && view.trouble.is_none()).await;
+    let after = until(&mut view, "all three", |view| view.durable == 3 && view.trouble.is_none()).await;
     assert_eq!(after.generation, 1);
     assert_eq!(mine(&two.ledgers[0]).into_iter().map(|(_, n)| n).collect::<Vec<_>>(), [0, 1, 2]);
     spool.close();
@@ -438,7 +438,7 @@ async fn closing_does_not_wait_for_a_dead_disk() {
     let two_of = two(&spool).await;
     let clock = ManualClock::new();
     append(&spool.appender(), &two_of.routes, [uplink(0, 10, &clock)]).await;
-    until(&mut spool.view(), "the first", |view| view.committed == 1).await;
+    until(&mut spool.view(), "the first", |view| view.durable == 1).await;
     disk.fail(Operation::Write, 0, Fault::Lasting(io::ErrorKind::Other));
     append(&spool.appender(), &two_of.routes, [uplink(1, 10, &clock)]).await;
     until(&mut spool.view(), "trouble", |view| view.trouble.is_some()).await;

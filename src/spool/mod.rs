@@ -63,6 +63,7 @@ mod settings;
 mod settled;
 mod store;
 mod tail;
+mod unsynced;
 mod values;
 mod waiters;
 mod writer;
@@ -168,8 +169,14 @@ pub struct View {
     pub kept_bytes: u64,
     /// Ranges in the loss ledger.
     pub losses: u64,
-    /// Records that were durable at the last forced commit, since the spool was made.
+    /// Records ever put in.
+    pub appended: u64,
+    /// Of those, how many were on the disk at the last forced commit.
+    pub durable: u64,
+    /// Of those, what is safe: on the disk, or settled by everybody (RULES S6).
     pub committed: u64,
+    /// The others: what a power cut now would lose.
+    pub at_risk: u64,
     /// Forced commits since start.
     pub syncs: u64,
     /// One entry an account, removed integrations included.

@@ -100,7 +100,7 @@ mod tests {
         let view = store.view(0);
         let lost = view.accounts[0].lost.iter().find(|(loss, _)| *loss == Loss::Expired);
         let expired = lost.map_or(0, |(_, n)| *n);
-        assert_eq!(view.accounts[0].backlog + expired, view.committed, "S24: the counts add up");
+        assert_eq!(view.accounts[0].backlog + expired, view.durable, "S24: the counts add up");
         expired
     }
 

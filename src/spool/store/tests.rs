@@ -154,7 +154,7 @@ fn a_late_settlement_hits_nothing_in_a_fresh_file() {
     do_round(&mut old, &work(0..3, &clock));
     let held = old.state.next_seq - 1;
     let mut store = in_memory();
-    store.adopt(old.state()).unwrap();
+    store.adopt(old.state(), &Forgotten::default()).unwrap();
     assert_eq!(store.find_routes(&[route("api")]), [(RouteId(0), AccountId(0))]);
     do_round(&mut store, &work(3..6, &clock));
     do_round(&mut store, &settle(0, held, Settlement::Delivered));
