@@ -90,17 +90,5 @@ fn advice(config: &Config, top: &Place) -> Vec<Problem> {
     if let Some(listen) = &config.metrics.listen {
         advice.push(Problem::warning(&listen.place, "metrics.listen", "is not available in this version"));
     }
-    for integration in &config.integrations {
-        let key = |key: &str| format!("integration.{}.{key}", integration.name.value);
-        if integration.order.value == crate::config::Order::LiveFirst {
-            let text = "\"live-first\" is not available in this version; \"oldest-first\" is used";
-            advice.push(Problem::warning(&integration.order.place, key("order"), text));
-        }
-        if integration.replay_rate.value > 0 {
-            let text =
-                "is not available in this version; a backlog is drained as fast as the far end takes it";
-            advice.push(Problem::warning(&integration.replay_rate.place, key("replay_rate"), text));
-        }
-    }
     advice
 }

@@ -426,6 +426,15 @@ impl Ledger {
     /// Ends the record `to`. Everything from `from` up to it that is not this account's is settled along with it, so that
     /// records of others leave no gaps in the ranges.
     pub fn settle(&self, from: u64, to: u64, settlement: Settlement) {
+        self.send(from, to, Some(settlement));
+    }
+
+    /// Says that nothing from `from` to `to` is waited for: there are none, or others', or the spool has let go of them.
+    pub fn cover(&self, from: u64, to: u64) {
+        self.send(from, to, None);
+    }
+
+    fn send(&self, from: u64, to: u64, settlement: Option<Settlement>) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let settle =
             writer::Settle { account: self.account, from, to, settlement, credit: Arc::clone(&self.waiting) };

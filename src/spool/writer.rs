@@ -74,7 +74,8 @@ pub(super) struct Settle {
     pub(super) account: AccountId,
     pub(super) from: u64,
     pub(super) to: u64,
-    pub(super) settlement: Settlement,
+    /// `None`: the numbers are covered, and no record of the account is among them.
+    pub(super) settlement: Option<Settlement>,
     pub(super) credit: Arc<AtomicUsize>,
 }
 
@@ -299,7 +300,10 @@ impl Writer {
     fn must_be_durable(&self, work: &Work) -> bool {
         // What was refused for good has left the log for the dead letters, and has not arrived anywhere: it is not safe
         // before it is on the disk.
-        let buries = || work.settles.iter().any(|settle| settle.settlement != Settlement::Delivered);
+        let buries = || {
+            let mut ends = work.settles.iter().filter_map(|settle| settle.settlement.as_ref());
+            ends.any(|settlement| *settlement != Settlement::Delivered)
+        };
         self.due().is_some_and(|due| Instant::now() >= due)
             || buries()
             || self.is_much(work)

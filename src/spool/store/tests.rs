@@ -57,7 +57,10 @@ pub(in super::super) fn work(numbers: Range<u64>, clock: &ManualClock) -> Work {
 pub(in super::super) fn settle(account: u32, seq: u64, settlement: Settlement) -> Work {
     let account = AccountId(account);
     let credit = Arc::new(AtomicUsize::new(1));
-    Work { settles: vec![Settle { account, from: seq, to: seq, settlement, credit }], ..Work::default() }
+    Work {
+        settles: vec![Settle { account, from: seq, to: seq, settlement: Some(settlement), credit }],
+        ..Work::default()
+    }
 }
 
 /// The first account's backlog.
