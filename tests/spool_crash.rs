@@ -93,7 +93,7 @@ impl Model {
         let clock = ManualClock::new();
         let mut batch = Vec::new();
         let mut view = spool.view();
-        let end = view.borrow().end + self.random.u64(1..24);
+        let end = view.borrow().end + self.random.u64(1..60);
         for _ in view.borrow().end..end {
             let targets = [vec![0], vec![1], vec![0, 1], vec![0, 1]][self.random.usize(..4)].clone();
             let routes = targets.iter().map(|n| two.routes[*n]).collect();
@@ -130,8 +130,8 @@ impl Model {
         waiting.truncate(60);
         let mut sent = Vec::new();
         for (seq, number) in waiting {
-            if self.random.f64() < 0.7 {
-                let settlement = if self.random.u8(..200) == 0 {
+            if self.random.f64() < 0.4 {
+                let settlement = if self.random.u8(..50) == 0 {
                     Settlement::Refused { reason: "no".into(), attempts: 1 }
                 } else {
                     Settlement::Delivered
