@@ -50,6 +50,8 @@ async fn unless_trouble(view: &mut watch::Receiver<Arc<View>>, mut ok: impl FnMu
 /// Everything that was ever done to one disk, and what has to be on it.
 struct Model {
     random: fastrand::Rng,
+    /// Every other disk keeps what everybody has settled.
+    keep_delivered: Duration,
     next: u64,
     /// Uplinks that are in the file for good, and the accounts they are for.
     durable: BTreeMap<u64, Vec<usize>>,
@@ -77,6 +79,7 @@ impl Model {
     fn new(seed: u64) -> Model {
         Model {
             random: fastrand::Rng::with_seed(seed),
+            keep_delivered: if seed.is_multiple_of(2) { Duration::ZERO } else { NEVER },
             next: 0,
             durable: BTreeMap::new(),
             life: Vec::new(),
@@ -234,13 +237,15 @@ impl Model {
         if early {
             disk.cut_after(self.random.usize(..40));
         }
-        let spool = match open(disk, &settings(MAX_SIZE, window)) {
-            Ok(spool) => spool,
-            Err(error) => {
-                assert!(early && error.to_string().contains("power"), "{error}");
-                return;
-            }
-        };
+        let spool =
+            match open(disk, &Settings { keep_delivered: self.keep_delivered, ..settings(MAX_SIZE, window) })
+            {
+                Ok(spool) => spool,
+                Err(error) => {
+                    assert!(early && error.to_string().contains("power"), "{error}");
+                    return;
+                }
+            };
         if let Some(two) = self.introduce(&spool).await
             && !early
         {

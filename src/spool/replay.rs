@@ -8,7 +8,8 @@
 //! The range pins nothing: what is freed before its turn is counted as missed. Copies never push out what waits. Where the
 //! log is full they take the room of kept records that the range has passed, and if need be that of the record that was
 //! just copied. When a copy is settled it goes; the original is what is kept, so that no uplink is replayed twice over. On
-//! the flash a replayed uplink is written once more, as if it had been heard again.
+//! the flash a replayed uplink is written once more, as if it had been heard again. The file stays within `max_size`; only
+//! one of less than 4 MiB may be larger by a few pages (3 % at 2 MiB) while a replay rewrites both ends of the log.
 
 use std::time::Duration;
 

@@ -21,6 +21,8 @@ use super::store::{self, RouteId};
 pub(super) struct Unsynced {
     entries: Vec<Entry>,
     bytes: u64,
+    /// What jobs put in again, which is in the file already.
+    bytes_again: u64,
     forgotten: Forgotten,
     /// How many records the file had taken in when it was forced the last time.
     since: u64,
@@ -86,12 +88,12 @@ impl Unsynced {
 
     /// About what they take.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes + self.bytes_again
     }
 
     /// Adds to what they take: jobs put records in again.
     pub(super) fn add_bytes(&mut self, bytes: u64) {
-        self.bytes += bytes;
+        self.bytes_again += bytes;
     }
 
     pub(super) fn len(&self) -> usize {

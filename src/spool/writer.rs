@@ -42,6 +42,10 @@ const SETTLES_UNTIL_DURABLE: usize = 256;
 /// Uplinks and settlements a round takes at most, which bounds its memory and how long a stop takes.
 const ROUND_AT_MOST: usize = 4_096;
 
+/// About what a replay's round frees of the pages that it changes, at both ends of the log: without uplinks that make a
+/// commit due, many such rounds would pile up before one is forced.
+const PAGES_A_ROUND: u64 = 8 * 4_096;
+
 /// How often the log is looked through for expired records.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
@@ -344,7 +348,9 @@ impl Writer {
             self.keep_by = None;
         } else {
             self.unsynced_settles += self.undoable(&work);
-            self.unsynced.add_bytes(done.bytes_again);
+            if done.bytes_again > 0 {
+                self.unsynced.add_bytes(done.bytes_again + PAGES_A_ROUND);
+            }
             keep_last(&mut self.unsynced_notes, work.notes);
             let before = store.state().totals.appended.saturating_sub(put_in);
             self.unsynced.add(work.uplinks, first_seq, before, Instant::now() + self.settings.commit_window);

@@ -173,11 +173,6 @@ impl Bench {
         self.spool().view().borrow().clone()
     }
 
-    /// How many records were appended so far.
-    pub(crate) fn made(&self) -> usize {
-        usize::try_from(self.made).unwrap()
-    }
-
     /// Says that we are paused, or go on.
     pub(crate) async fn pause(&self, paused: bool) {
         self.hold(self.spool().set_paused(self.routes[0].1, paused)).await.unwrap();
