@@ -5,7 +5,7 @@ mod traps;
 use std::path::Path;
 
 use crate::agent::{Agent, Basis};
-use crate::config::{Config, Durability, Place, Problem};
+use crate::config::{Config, Place, Problem};
 
 /// A config that the agent can run, with what should be known about it.
 #[derive(Debug)]
@@ -86,26 +86,6 @@ fn advice(config: &Config, top: &Place) -> Vec<Problem> {
             )
             .hint("add [integration.NAME] with type = \"http\" or \"mqtt\""),
         );
-    }
-    let spool = &config.spool;
-    if spool.durability.value == Durability::WriteBehind {
-        advice.push(Problem::warning(
-            &spool.durability.place,
-            "spool.durability",
-            "\"write-behind\" is not available in this version; \"immediate\" is used, which writes more and loses less",
-        ));
-    }
-    for integration in &config.integrations {
-        let key = |key: &str| format!("integration.{}.{key}", integration.name.value);
-        if integration.order.value == crate::config::Order::LiveFirst {
-            let text = "\"live-first\" is not available in this version; \"oldest-first\" is used";
-            advice.push(Problem::warning(&integration.order.place, key("order"), text));
-        }
-        if integration.replay_rate.value > 0 {
-            let text =
-                "is not available in this version; a backlog is drained as fast as the far end takes it";
-            advice.push(Problem::warning(&integration.replay_rate.place, key("replay_rate"), text));
-        }
     }
     advice
 }

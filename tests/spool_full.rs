@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use packhorse::config::OnFull;
-use packhorse::spool::{Acceptance, Loss, RouteId, Routed, Settlement, Spool, View};
+use packhorse::spool::{Acceptance, Entry, Loss, RouteId, Routed, Settlement, Spool, View};
 use packhorse::uplink::Uplink;
 use spool_stage::{
     Stage, account, append, barrier, counts, lost, mine, put, route, seqs, two, until, uplink,
@@ -227,4 +227,50 @@ async fn a_removed_integration_shares_its_records() {
     let evicted = lost(&view, made[0].1, Loss::Evicted);
     assert!(0 < evicted && evicted < 10, "{evicted}");
     assert_eq!(counts(&view, made[0].1).0 + evicted, fits + 1);
+}
+
+/// DESIGN section 5: `max_size` is disk space, also for a spool that keeps all it can and replays it.
+#[tokio::test]
+async fn keeping_and_replaying_stay_within_max_size() {
+    let len = 250;
+    let mut stage = Stage::new();
+    stage.settings.max_size = 4 << 20;
+    stage.settings.commit_window = Duration::ZERO;
+    stage.settings.keep_delivered = Duration::from_secs(86_400);
+    let spool = stage.open();
+    let two = two(&spool).await;
+    let deliver = || {
+        for ledger in &two.ledgers {
+            let settled = ledger.settled().unwrap();
+            let deliver = |seq, entry| {
+                if matches!(entry, Entry::Mine(_)) && !settled.contains(seq) {
+                    ledger.settle(seq, seq, Settlement::Delivered);
+                }
+            };
+            ledger.scan(settled.low(), usize::MAX, deliver).unwrap();
+        }
+    };
+    for n in 0..30 {
+        put(&spool, &two.routes, (n * 400..n * 400 + 400).map(|n| uplink(n, len, &*stage.clock))).await;
+        deliver();
+        if n % 15 == 14 {
+            spool.operator().replay_since(two.accounts[0], Duration::from_secs(3_600), false).await.unwrap();
+        }
+    }
+    let mut view = spool.view();
+    while account(&view.borrow(), two.accounts[0]).replay.is_some() {
+        let replayed = account(&view.borrow(), two.accounts[0]).replayed;
+        deliver();
+        until(&mut view, "the replay to go on", |view| {
+            let account = account(view, two.accounts[0]);
+            account.replay.is_none() || account.replayed > replayed
+        })
+        .await;
+    }
+    let view = barrier(&spool).await;
+    assert!(view.kept > 1_000, "{view:?}");
+    let file = std::fs::metadata(&stage.settings.path).unwrap();
+    let allocated = std::os::unix::fs::MetadataExt::blocks(&file) * 512;
+    assert!(allocated <= stage.settings.max_size, "{allocated} bytes on the disk, {len} bytes each");
+    assert!(view.accounts.iter().all(|account| account.lost.is_empty()));
 }

@@ -285,7 +285,7 @@ async fn a_power_cut_in_the_middle_loses_and_doubles_nothing() {
         let spool = open(&disk);
         let two_of = with_letters(&spool, &clock, N).await;
         append(&spool.appender(), &two_of.routes, (N..N + 1_500).map(|n| uplink(n, 24, &clock))).await;
-        until(&mut spool.view(), "all durable", |view| view.committed == N + 1_501).await;
+        until(&mut spool.view(), "all durable", |view| view.durable == N + 1_501).await;
         disk.cut_after(usize::try_from(seed).unwrap() * 8 + 3);
         let asked = async {
             if is_purge {

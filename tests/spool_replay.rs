@@ -86,7 +86,7 @@ async fn what_was_heard_lately_is_sent_once_more() {
     assert_eq!((report.n, report.gone_before), (300, None));
     let view = spool.view().borrow().clone();
     let replay = account(&view, two.accounts[0]).replay.unwrap();
-    assert_eq!((replay.left, replay.missed), (300 - 64, 0), "a window of them at a time");
+    assert_eq!((replay.left, replay.missed), (300 - 32, 0), "a few at a time");
     assert!(waiting(&two.ledgers[0]).iter().all(|(_, _, replayed)| *replayed));
     assert_eq!(waiting(&two.ledgers[1]), []);
     let came = drain(&spool, &two, 0).await;

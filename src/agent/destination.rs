@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::config::{self, Config, IntegrationKind, Problem};
+use crate::config::{self, Config, IntegrationKind, Order, Problem};
 use crate::delivery::{Lane, LaneSettings, LaneStatus, LinkUp};
 use crate::dial::Dial;
 use crate::flow::{Flows, GROUP_KIND, Plan, Variant};
@@ -32,6 +32,8 @@ pub(super) struct Destination {
     pub(super) history: History,
     retry: config::Retry,
     seed: u64,
+    order: Order,
+    replay_rate: u32,
 }
 
 /// Everything that a lane and its client are made of: if it is the same, nothing has to be restarted.
@@ -65,6 +67,8 @@ pub(super) fn build(
                 client,
                 retry: integration.retry.clone(),
                 seed: seed(&config.gateway.name, &integration.name),
+                order: integration.order.value,
+                replay_rate: integration.replay_rate.value,
                 history: History::new(config.history.records),
                 identity: Identity {
                     gateway: config.gateway.name.clone(),
@@ -98,7 +102,7 @@ fn group_of(
 ) -> Result<Option<Destination>, Vec<Problem>> {
     let mut members = Vec::new();
     let mut made_of = Vec::new();
-    let mut retry = None;
+    let mut first = None;
     for (name, variant) in &group.members {
         let Some(integration) = config.integrations.iter().find(|it| it.name.value == *name) else {
             continue;
@@ -107,17 +111,20 @@ fn group_of(
         let integration = if alone { integration.clone() } else { as_second(integration, &group.flow) };
         let variants = [Variant { topic: variant.topic.clone(), ..variant.clone() }];
         let client = Integration::try_new(&integration, dial, interpreter, &variants)?;
-        retry.get_or_insert_with(|| integration.retry.clone());
-        made_of.push((integration, variants.to_vec()));
+        made_of.push((integration.clone(), variants.to_vec()));
+        // The lane is the group's, and keeps to the rules of the member that is preferred.
+        first.get_or_insert(integration);
         members.push((Arc::from(name.as_str()), client));
     }
-    let (Some(retry), Some(members)) = (retry, Group::new(members)) else { return Ok(None) };
+    let (Some(first), Some(members)) = (first, Group::new(members)) else { return Ok(None) };
     Ok(Some(Destination {
         kind: GROUP_KIND,
         name: Arc::from(group.flow.as_str()),
         client: Integration::Group(members),
-        retry,
+        retry: first.retry,
         seed: seed(&config.gateway.name, &group.flow),
+        order: first.order.value,
+        replay_rate: first.replay_rate.value,
         history: History::new(config.history.records),
         identity: Identity { gateway: config.gateway.name.clone(), members: made_of, plan: None },
     }))
@@ -173,6 +180,8 @@ impl Destination {
             retry: self.retry.clone(),
             ordering: self.client.ordering(),
             seed: self.seed,
+            order: self.order,
+            replay_rate: self.replay_rate,
             variant_of,
             history: self.history.clone(),
         };

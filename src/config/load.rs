@@ -1,5 +1,6 @@
 //! The way in: a file, or its text, becomes a [`Config`].
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::cross::{self, Names};
@@ -65,8 +66,35 @@ impl Config {
         if problems.iter().any(Problem::is_error) {
             return Err(problems);
         }
-        Ok(Loaded { config, warnings: problems })
+        Ok(Loaded { config, warnings: few_alike(problems) })
     }
+}
+
+/// Of the warnings of one file that say the same, this many are told.
+const ALIKE: usize = 10;
+
+/// A file with the keys of a thousand devices is worth a few warnings, not two thousand at each start. The last one that is
+/// told says how many are not.
+fn few_alike(warnings: Vec<Problem>) -> Vec<Problem> {
+    let mut seen: HashMap<(Option<PathBuf>, String), usize> = HashMap::new();
+    let kind = |warning: &Problem| {
+        (warning.place.as_ref().map(|place| place.file.to_path_buf()), warning.message.clone())
+    };
+    for warning in &warnings {
+        *seen.entry(kind(warning)).or_default() += 1;
+    }
+    let mut told: HashMap<_, usize> = HashMap::new();
+    let keep = |mut warning: Problem| {
+        let kind = kind(&warning);
+        let told = told.entry(kind.clone()).or_default();
+        *told += 1;
+        let more = seen.get(&kind).map_or(0, |all| all.saturating_sub(ALIKE));
+        if *told == ALIKE && more > 0 {
+            warning.message = format!("{}, and {more} times more in this file", warning.message);
+        }
+        (*told <= ALIKE).then_some(warning)
+    };
+    warnings.into_iter().filter_map(keep).collect()
 }
 
 /// The main file first, then the others by name; within a file from top to bottom.

@@ -18,6 +18,9 @@
 //! - A record is settled as delivered only with a [`Receipt`](outcome::Receipt), which only an answer of the far end makes.
 //! - At most 64 unsettled records are held, so that what is settled always fits 64 ranges (S4), and RAM does not grow with
 //!   the backlog.
+//! - With `order = "live-first"` what is heard after a reconnect goes first and what waited then with what is left, each
+//!   oldest-first (S14): the order of a device holds within each of the two. What has waited, or is sent once more, goes at
+//!   `replay_rate`; with the oldest first that holds up what is behind it.
 //! - With [`Ordering::PerKey`] at most one record a device is under way; with [`Ordering::Stream`] records go out in the
 //!   order of the log. Either way first attempts of a device leave in the order they were heard (S15).
 //! - A transient failure stops new sends until the back-off ends, and then one attempt goes first, alone, until the far
@@ -32,7 +35,9 @@ mod backoff;
 mod lane;
 pub mod link;
 pub mod outcome;
+mod pace;
 mod status;
+mod unread;
 mod window;
 
 pub use backoff::Backoff;

@@ -13,6 +13,8 @@ pub struct Arrival {
     pub place: String,
     /// `Idempotency-Key` of a request.
     pub key: Option<String>,
+    /// The headers of a request, their names in lower case.
+    pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
     /// A broker handed the same message to its subscriber once more; the agent has no part in that.
@@ -23,6 +25,11 @@ impl Arrival {
     /// The body as JSON; null if it is none.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// A header of the request.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
     }
 
     /// The `id` of the body, or ChirpStack's `deduplicationId`.

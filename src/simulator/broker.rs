@@ -152,6 +152,7 @@ impl Subscriber {
                     Ok(Event::Incoming(Incoming::Publish(publish))) => arrivals.add(Arrival {
                         place: publish.topic,
                         key: None,
+                        headers: Vec::new(),
                         body: publish.payload.to_vec(),
                         redelivered: publish.dup,
                     }),

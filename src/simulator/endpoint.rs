@@ -128,18 +128,17 @@ fn read_request(stream: &mut impl BufRead) -> io::Result<Option<Arrival>> {
         return Ok(None);
     }
     let place = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let (mut length, mut key) = (0usize, None);
+    let mut headers = Vec::new();
     loop {
         line.clear();
         stream.read_line(&mut line)?;
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => length = value.trim().parse().unwrap_or(0),
-            "idempotency-key" => key = Some(value.trim().to_owned()),
-            _ => {}
-        }
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut body = vec![0; length.min(MAX_BODY_BYTES)];
-    stream.read_exact(&mut body)?;
-    Ok(Some(Arrival { place, key, body, redelivered: false }))
+    let mut arrival = Arrival { place, key: None, headers, body: Vec::new(), redelivered: false };
+    arrival.key = arrival.header("idempotency-key").map(str::to_owned);
+    let length = arrival.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0usize);
+    arrival.body = vec![0; length.min(MAX_BODY_BYTES)];
+    stream.read_exact(&mut arrival.body)?;
+    Ok(Some(arrival))
 }

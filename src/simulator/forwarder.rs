@@ -62,13 +62,31 @@ impl Forwarder {
         let mut sent = Sent { phys: Vec::with_capacity(n), ..Sent::default() };
         while sent.phys.len() < n {
             let push = self.simulator.datagram((n - sent.phys.len()).min(PER_DATAGRAM));
-            match ask(&self.up, &push.bytes, PUSH_ACK, self.ack_timeout)? {
-                true => sent.acked += push.phys.len(),
-                false => sent.unacked += push.phys.len(),
-            }
-            sent.phys.extend(push.phys);
+            self.push(&push.bytes, push.phys, &mut sent)?;
         }
         Ok(sent)
+    }
+
+    /// Sends these frames, eight a datagram, and waits for each datagram's PUSH_ACK.
+    ///
+    /// # Errors
+    /// As [`Forwarder::send_uplinks`].
+    pub fn send_phys(&mut self, phys: &[Vec<u8>]) -> io::Result<Sent> {
+        let mut sent = Sent { phys: Vec::with_capacity(phys.len()), ..Sent::default() };
+        for phys in phys.chunks(PER_DATAGRAM) {
+            let datagram = self.simulator.datagram_of(phys);
+            self.push(&datagram, phys.to_vec(), &mut sent)?;
+        }
+        Ok(sent)
+    }
+
+    fn push(&self, datagram: &[u8], phys: Vec<Vec<u8>>, sent: &mut Sent) -> io::Result<()> {
+        match ask(&self.up, datagram, PUSH_ACK, self.ack_timeout)? {
+            true => sent.acked += phys.len(),
+            false => sent.unacked += phys.len(),
+        }
+        sent.phys.extend(phys);
+        Ok(())
     }
 
     /// Sends a PULL_DATA, as every forwarder does each few seconds, and says whether the PULL_ACK came.

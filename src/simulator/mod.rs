@@ -6,18 +6,21 @@
 //! the protocol's specification and share no code with the source that they talk to, so that a misreading there does not
 //! hide here. The same seed makes the same uplinks.
 //!
-//! There are no session keys: payload and MIC are random bytes, and no network server would accept these frames. Their
-//! DevAddr lie under [`DEV_ADDR_PREFIX`], in a range that belongs to no operator.
+//! The frames of a [`Simulator`] have no session keys: payload and MIC are random bytes, and no network server would accept
+//! them. Their DevAddr lie under [`DEV_ADDR_PREFIX`], in a range that belongs to no operator. A [`Sensor`] has keys: what it
+//! sends ([`Forwarder::send_phys`]) can be proved and decrypted by those who share them.
 
 mod arrivals;
 mod broker;
 mod endpoint;
 mod forwarder;
+mod sensor;
 
 pub use arrivals::{Arrival, Arrivals, Tally};
 pub use broker::{Broker, BrokerConfig, Subscriber};
 pub use endpoint::Endpoint;
 pub use forwarder::{ACK_TIMEOUT, Forwarder, Sent};
+pub use sensor::{Sensor, SessionKey};
 
 use crate::uplink::Eui64;
 
@@ -112,10 +115,15 @@ impl Simulator {
     /// A PUSH_DATA, version 2, with the next `n` uplinks, or [`MAX_PER_DATAGRAM`] if that is less.
     pub fn datagram(&mut self, n: usize) -> PushData {
         let phys: Vec<Vec<u8>> = (0..n.min(MAX_PER_DATAGRAM)).map(|_| self.next_phy()).collect();
+        PushData { bytes: self.datagram_of(&phys), phys }
+    }
+
+    /// A PUSH_DATA, version 2, with these frames, as if the gateway had just heard them.
+    pub fn datagram_of(&mut self, phys: &[Vec<u8>]) -> Vec<u8> {
         let elements: Vec<String> = phys.iter().map(|phy| self.element(phy)).collect();
         let mut bytes = self.header(0x00);
         bytes.extend_from_slice(format!(r#"{{"rxpk":[{}]}}"#, elements.join(",")).as_bytes());
-        PushData { bytes, phys }
+        bytes
     }
 
     /// A PULL_DATA, version 2.

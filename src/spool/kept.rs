@@ -158,7 +158,7 @@ mod tests {
                 account: AccountId(0),
                 from: seq,
                 to: seq,
-                settlement: Settlement::Delivered,
+                settlement: Some(Settlement::Delivered),
                 credit: std::sync::Arc::default(),
             })
             .collect();

@@ -63,6 +63,7 @@ mod settings;
 mod settled;
 mod store;
 mod tail;
+mod unsynced;
 mod values;
 mod waiters;
 mod writer;
@@ -169,8 +170,14 @@ pub struct View {
     pub kept_bytes: u64,
     /// Ranges in the loss ledger.
     pub losses: u64,
-    /// Records that were durable at the last forced commit, since the spool was made.
+    /// Records ever put in.
+    pub appended: u64,
+    /// Of those, how many were on the disk at the last forced commit.
+    pub durable: u64,
+    /// Of those, what is safe: on the disk, or settled by everybody (RULES S6).
     pub committed: u64,
+    /// The others: what a power cut now would lose.
+    pub at_risk: u64,
     /// Forced commits since start.
     pub syncs: u64,
     /// One entry an account, removed integrations included.
@@ -430,6 +437,15 @@ impl Ledger {
     /// Ends the record `to`. Everything from `from` up to it that is not this account's is settled along with it, so that
     /// records of others leave no gaps in the ranges.
     pub fn settle(&self, from: u64, to: u64, settlement: Settlement) {
+        self.send(from, to, Some(settlement));
+    }
+
+    /// Says that nothing from `from` to `to` is waited for: there are none, or others', or the spool has let go of them.
+    pub fn cover(&self, from: u64, to: u64) {
+        self.send(from, to, None);
+    }
+
+    fn send(&self, from: u64, to: u64, settlement: Option<Settlement>) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let settle =
             writer::Settle { account: self.account, from, to, settlement, credit: Arc::clone(&self.waiting) };

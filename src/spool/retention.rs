@@ -82,7 +82,10 @@ impl Outline {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-    use super::super::store::tests::{LIMITS, fresh, waiting, work};
+    use super::super::Settlement;
+    use super::super::account::AccountId;
+    use super::super::jobs::Command;
+    use super::super::store::tests::{LIMITS, fresh, settle, waiting, work};
     use super::super::store::{Store, Work};
     use super::*;
     use crate::clock::ManualClock;
@@ -100,7 +103,7 @@ mod tests {
         let view = store.view(0);
         let lost = view.accounts[0].lost.iter().find(|(loss, _)| *loss == Loss::Expired);
         let expired = lost.map_or(0, |(_, n)| *n);
-        assert_eq!(view.accounts[0].backlog + expired, view.committed, "S24: the counts add up");
+        assert_eq!(view.accounts[0].backlog + expired, view.durable, "S24: the counts add up");
         expired
     }
 
@@ -179,6 +182,24 @@ mod tests {
         hear(&mut store, &clock, 2_300);
         clock.advance(11 * HOUR);
         assert_eq!([0; 4].map(|_| look(&mut store, &clock)), [1_000, 2_000, 2_300, 2_300]);
+    }
+
+    /// What an operator has put in again is as old as it ever was, and stays all the same.
+    #[test]
+    fn what_was_put_in_again_does_not_expire() {
+        let clock = ManualClock::new();
+        let mut store = fresh();
+        hear(&mut store, &clock, 2);
+        let seq = store.state.next_seq - 2;
+        let refused = Settlement::Refused { reason: "no".into(), attempts: 1 };
+        store.round(&settle(0, seq, refused), false, LIMITS, 0, |_| Ok(())).unwrap();
+        let again = Work { commands: vec![Command::ReplayDead(AccountId(0))], ..Work::default() };
+        store.round(&again, false, LIMITS, 0, |_| Ok(())).unwrap();
+        assert_eq!(waiting(&store), 2);
+        clock.advance(11 * HOUR);
+        store.round(&Work::default(), false, LIMITS, 0, |round| round.expire(10 * HOUR, &clock)).unwrap();
+        assert_eq!(store.view(0).accounts[0].lost, [(Loss::Expired, 1)]);
+        assert_eq!(waiting(&store), 1);
     }
 
     /// S2: records of unknown age stay, and however many they are, they keep none behind them from expiring.

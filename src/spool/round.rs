@@ -104,9 +104,10 @@ impl<'t> Round<'t> {
         let Some(account) = self.state.accounts.get_mut(&settle.account) else { return Ok(()) };
         let repeat = account.settled.contains(seq);
         account.settled.insert(settle.from.min(seq), seq);
+        let Some(settlement) = &settle.settlement else { return Ok(()) };
         let (Some(value), Some(outline), false) = (value, outline, repeat) else { return Ok(()) };
         let Ok(outline) = outline else {
-            if settle.settlement == Settlement::Delivered {
+            if *settlement == Settlement::Delivered {
                 // It was whole when it was sent.
                 account.backlog = account.backlog.saturating_sub(1);
                 account.delivered = account.delivered.saturating_add(1);
@@ -118,8 +119,8 @@ impl<'t> Round<'t> {
         if !accounts.contains(&settle.account) {
             return Ok(());
         }
-        self.count_settled(settle, &outline);
-        if let Settlement::Refused { reason, attempts } = &settle.settlement {
+        self.count_settled(settle.account, settlement, &outline);
+        if let Settlement::Refused { reason, attempts } = settlement {
             self.bury(settle, reason, *attempts, &value)?;
         }
         if self.state.is_settled(seq, &accounts) {
@@ -128,16 +129,16 @@ impl<'t> Round<'t> {
         Ok(())
     }
 
-    fn count_settled(&mut self, settle: &Settle, outline: &Outline) {
-        let Some(account) = self.state.accounts.get_mut(&settle.account) else { return };
+    fn count_settled(&mut self, id: AccountId, settlement: &Settlement, outline: &Outline) {
+        let Some(account) = self.state.accounts.get_mut(&id) else { return };
         account.backlog = account.backlog.saturating_sub(1);
-        let loss = match &settle.settlement {
+        let loss = match settlement {
             Settlement::Delivered => return account.delivered = account.delivered.saturating_add(1),
             Settlement::Refused { .. } => return account.dead = account.dead.saturating_add(1),
             Settlement::Damaged => Loss::Damaged,
             Settlement::Filtered => Loss::Filtered,
         };
-        self.lose(settle.account, loss, 1, Some(Lost::from(outline)));
+        self.lose(id, loss, 1, Some(Lost::from(outline)));
     }
 
     /// Counts a record that was taken out unsettled against every account that still waited for it.

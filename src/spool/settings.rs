@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::OnFull;
+use crate::config::{Durability, OnFull};
 
 use super::COMMIT_WINDOW;
 use super::store::Limits;
@@ -17,7 +17,7 @@ pub struct Settings {
     pub max_size: u64,
     /// Age at which an uplink expires.
     pub max_age: Duration,
-    /// How long a record may wait for its commit.
+    /// How long a record that is not settled may wait for its commit: what a power cut can cost.
     pub commit_window: Duration,
     /// How long a record stays that everybody has settled.
     pub keep_delivered: Duration,
@@ -35,7 +35,10 @@ impl Settings {
             path,
             max_size,
             max_age: config.max_age,
-            commit_window: COMMIT_WINDOW,
+            commit_window: match config.durability.value {
+                Durability::Immediate => COMMIT_WINDOW,
+                Durability::WriteBehind => config.commit_after,
+            },
             keep_delivered: config.keep_delivered.value,
             on_full: config.on_full.value,
         }

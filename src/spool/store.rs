@@ -21,6 +21,7 @@ use super::jobs::{Command, Finished};
 use super::kept::Gone;
 use super::losses::Losses;
 use super::round::{Round, cost};
+use super::unsynced::Forgotten;
 use super::values::{StoreError, put, read_state, write_routes, write_state};
 use super::writer::Settle;
 use super::{Note, RouteName, Routed, View};
@@ -200,7 +201,7 @@ pub(super) struct Limits {
 pub(super) struct Store {
     database: Arc<Database>,
     pub(super) state: State,
-    committed: u64,
+    durable: u64,
     syncs: u64,
 }
 
@@ -212,8 +213,8 @@ impl Store {
         state.totals.seq_limit = state.next_seq + SEQ_BLOCK;
         put(&mut txn.open_table(STATE)?, "totals", &state.totals)?;
         txn.commit()?;
-        let committed = state.totals.appended;
-        Ok(Store { database: Arc::new(database), state, committed, syncs: 1 })
+        let durable = state.totals.appended;
+        Ok(Store { database: Arc::new(database), state, durable, syncs: 1 })
     }
 
     pub(super) fn database(&self) -> Arc<Database> {
@@ -229,16 +230,12 @@ impl Store {
         &self.state
     }
 
-    /// Uplinks that were durable at the last forced commit, since the spool was made.
-    pub(super) fn committed(&self) -> u64 {
-        self.committed
-    }
-
     /// After a reopening in mid-run, which may have brought a fresh file: brings back the routes that the rooms already hold,
     /// under their ids, and goes on counting where the numbers that lanes still hold end. A late settlement would otherwise
     /// hit another record.
-    pub(super) fn adopt(&mut self, before: &State) -> Result<(), redb::Error> {
+    pub(super) fn adopt(&mut self, before: &State, forgotten: &Forgotten) -> Result<(), redb::Error> {
         let mut draft = self.state.clone();
+        draft.totals.appended = draft.totals.appended.saturating_add(forgotten.records);
         draft.next_seq = draft.next_seq.max(before.next_seq);
         draft.present.clone_from(&before.present);
         draft.totals.seq_limit = draft.next_seq + SEQ_BLOCK;
@@ -254,6 +251,11 @@ impl Store {
             };
             draft.accounts.entry(*id).or_insert_with(fresh);
         }
+        for (id, n) in &forgotten.delivered {
+            if let Some(account) = draft.accounts.get_mut(id) {
+                account.delivered = account.delivered.saturating_add(*n);
+            }
+        }
         draft.totals.next_route = draft.totals.next_route.max(before.totals.next_route);
         draft.totals.next_account = draft.totals.next_account.max(before.totals.next_account);
         let txn = self.database.begin_write()?;
@@ -267,6 +269,12 @@ impl Store {
     /// Whether everybody whom a record with these routes is for has settled it.
     pub(super) fn is_settled(&self, seq: u64, routes: &[RouteId]) -> bool {
         self.state.is_settled(seq, &self.state.accounts_of(routes))
+    }
+
+    /// The accounts of a record with these routes, if all of them have settled it.
+    pub(super) fn takers(&self, seq: u64, routes: &[RouteId]) -> Option<Vec<AccountId>> {
+        let accounts = self.state.accounts_of(routes);
+        self.state.is_settled(seq, &accounts).then_some(accounts)
     }
 
     /// The notes stored last.
@@ -332,7 +340,7 @@ impl Store {
         txn.commit()?;
         self.state = draft;
         if durable {
-            self.committed = self.state.totals.appended;
+            self.durable = self.state.totals.appended;
             self.syncs += 1;
         }
         done.durable = durable;
@@ -355,7 +363,10 @@ impl Store {
             kept: totals.kept,
             kept_bytes: totals.kept_bytes,
             losses: self.state.losses.len(),
-            committed: self.committed,
+            appended: totals.appended,
+            durable: self.durable,
+            committed: self.durable,
+            at_risk: totals.appended.saturating_sub(self.durable),
             syncs: self.syncs,
             accounts: self.state.accounts.iter().map(|(id, account)| account.view(*id)).collect(),
             trouble: None,

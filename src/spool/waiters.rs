@@ -65,7 +65,8 @@ impl Waiters {
         self.0.push(Waiter { reply, acceptance, by, wants });
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 

@@ -4,7 +4,8 @@
 //!  append queue (bounded) ──┐
 //!                           ├──> round: one transaction ──> visible at once (a new View)
 //!  settlements (by credit) ─┘              │
-//!                                          └── durable when the first uplink waited COMMIT_WINDOW, when 256 KiB of uplinks
+//!                                          └── durable when the first uplink that somebody still waits for is as old as
+//!                                              the commit window (200 ms, or `commit_after`), when 256 KiB of uplinks
 //!                                              (less in a small spool) or 256 settlements wait (RULES S30), when
 //!                                              numbers or routes are new, when a source waits for it, and at the end
 //! ```
@@ -31,6 +32,7 @@ use super::full;
 use super::jobs::{self, Asked};
 use super::open::{self, Backend, SetAside};
 use super::store::{self, RoundDone, RouteId, State, Store, Work};
+use super::unsynced::Unsynced;
 use super::waiters::{Done, Waiters};
 use super::{Acceptance, COMMIT_WINDOW, Note, RouteName, Routed, Settings, Settlement, Shared, View};
 
@@ -40,8 +42,15 @@ const SETTLES_UNTIL_DURABLE: usize = 256;
 /// Uplinks and settlements a round takes at most, which bounds its memory and how long a stop takes.
 const ROUND_AT_MOST: usize = 4_096;
 
+/// About what a replay's round frees of the pages that it changes, at both ends of the log: without uplinks that make a
+/// commit due, many such rounds would pile up before one is forced.
+const PAGES_A_ROUND: u64 = 8 * 4_096;
+
 /// How often the log is looked through for expired records.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+
+/// How long kept records and counters may wait for a commit that is made for another reason (RULES S30).
+const KEEP_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Waits between attempts to open the file again after an I/O error.
 const REOPEN_FIRST: Duration = Duration::from_millis(500);
@@ -69,7 +78,8 @@ pub(super) struct Settle {
     pub(super) account: AccountId,
     pub(super) from: u64,
     pub(super) to: u64,
-    pub(super) settlement: Settlement,
+    /// `None`: the numbers are covered, and no record of the account is among them.
+    pub(super) settlement: Option<Settlement>,
     pub(super) credit: Arc<AtomicUsize>,
 }
 
@@ -88,8 +98,6 @@ pub(super) struct Writer {
     store: Option<Store>,
     /// The values of the store that was open last: the rooms hold its routes.
     known: State,
-    /// How many uplinks, ever, that store had on the disk for sure.
-    known_committed: u64,
     settings: Settings,
     backend: Backend,
     shared: Arc<Shared>,
@@ -100,13 +108,15 @@ pub(super) struct Writer {
     /// Set once, by the signal to close.
     closing: bool,
     /// Uplinks that a crash now would lose.
-    unsynced: Vec<Routed>,
-    unsynced_bytes: u64,
+    unsynced: Unsynced,
     /// Notes likewise, the last value of each.
     unsynced_notes: Vec<Note>,
-    /// When the first of them must be durable.
-    due: Option<Instant>,
+    /// Settlements of records that are on the disk, which a crash now would undo.
     unsynced_settles: usize,
+    /// Records from this number on are not on the disk.
+    durable_end: u64,
+    /// When kept records and counters are written if nothing else is (RULES S30).
+    keep_by: Option<Instant>,
     replies: Vec<RoutesReply>,
     asked: Vec<Asked>,
     /// A job can go on at once.
@@ -124,9 +134,9 @@ impl Writer {
         ends: Ends,
     ) -> Writer {
         Writer {
+            durable_end: opened.store.state().next_seq,
             store: Some(opened.store),
             known: State::default(),
-            known_committed: 0,
             settings,
             backend,
             shared,
@@ -135,11 +145,10 @@ impl Writer {
             set_aside: opened.set_aside,
             generation: 0,
             closing: false,
-            unsynced: Vec::new(),
-            unsynced_bytes: 0,
+            unsynced: Unsynced::default(),
             unsynced_notes: Vec::new(),
-            due: None,
             unsynced_settles: 0,
+            keep_by: None,
             replies: Vec::new(),
             asked: Vec::new(),
             // A job that the last run left behind.
@@ -194,7 +203,7 @@ impl Writer {
 
     /// When the next round must be durable.
     fn due(&self) -> Option<Instant> {
-        self.due.into_iter().chain(self.waiters.due()).min()
+        self.unsynced.due().into_iter().chain(self.waiters.due()).chain(self.keep_by).min()
     }
 
     fn begin_closing(&mut self) {
@@ -289,17 +298,26 @@ impl Writer {
     /// Pages that rounds free before a forced commit can't be used again until it, so a burst would outgrow `max_size`, and
     /// what is not durable is held in memory too.
     fn is_much(&self, work: &Work) -> bool {
-        self.unsynced_bytes + work.bytes >= self.settings.unsynced_cap()
+        self.unsynced.bytes() + work.bytes >= self.settings.unsynced_cap()
     }
 
     fn must_be_durable(&self, work: &Work) -> bool {
-        // What was refused for good has left the log for the dead letters, and has not arrived anywhere: whoever waits for
-        // such an uplink must not take that for safe before it is on the disk.
-        let buries = || work.settles.iter().any(|settle| settle.settlement != Settlement::Delivered);
+        // What was refused for good has left the log for the dead letters, and has not arrived anywhere: it is not safe
+        // before it is on the disk.
+        let buries = || {
+            let mut ends = work.settles.iter().filter_map(|settle| settle.settlement.as_ref());
+            ends.any(|settlement| *settlement != Settlement::Delivered)
+        };
         self.due().is_some_and(|due| Instant::now() >= due)
-            || (!self.waiters.is_empty() && buries())
+            || buries()
             || self.is_much(work)
-            || self.unsynced_settles + work.settles.len() >= SETTLES_UNTIL_DURABLE
+            || self.unsynced_settles + self.undoable(work) >= SETTLES_UNTIL_DURABLE
+    }
+
+    /// Settlements that a crash would undo: those of records on the disk. Of a record that is not there yet nothing would be
+    /// left to send again.
+    fn undoable(&self, work: &Work) -> usize {
+        work.settles.iter().filter(|settle| settle.to < self.durable_end).count()
     }
 
     fn try_round(&mut self, work: &Work, durable: bool, expire: bool) -> Result<RoundDone, String> {
@@ -319,21 +337,26 @@ impl Writer {
 
     fn after_round(&mut self, work: Work, done: &RoundDone, first_seq: Option<u64>) {
         let put_in = work.uplinks.len() as u64;
+        let first_seq = first_seq.filter(|first| first + put_in == done.after_uplinks);
         self.more = done.more;
+        let Some(store) = &self.store else { return };
         if done.durable {
-            self.unsynced.clear();
-            self.unsynced_bytes = 0;
+            self.unsynced.clear(store.state().totals.appended);
             self.unsynced_notes.clear();
-            self.due = None;
             self.unsynced_settles = 0;
+            self.durable_end = store.state().next_seq;
+            self.keep_by = None;
         } else {
-            self.unsynced_settles += work.settles.len();
-            self.unsynced_bytes += done.bytes_again;
+            self.unsynced_settles += self.undoable(&work);
+            if done.bytes_again > 0 {
+                self.unsynced.add_bytes(done.bytes_again + PAGES_A_ROUND);
+            }
             keep_last(&mut self.unsynced_notes, work.notes);
-            if !work.uplinks.is_empty() {
-                self.due.get_or_insert(Instant::now() + self.settings.commit_window);
-                self.unsynced.extend(work.uplinks);
-                self.unsynced_bytes += work.bytes;
+            let before = store.state().totals.appended.saturating_sub(put_in);
+            self.unsynced.add(work.uplinks, first_seq, before, Instant::now() + self.settings.commit_window);
+            self.unsynced.forget_settled(|seq, routes| store.takers(seq, routes));
+            if !self.settings.keep_delivered.is_zero() {
+                self.keep_by.get_or_insert(Instant::now() + KEEP_EVERY);
             }
         }
         for settle in &work.settles {
@@ -347,7 +370,6 @@ impl Writer {
                 let _ = reply.send(store.find_routes(&names));
             }
             let all_safe = self.unsynced.is_empty();
-            let first_seq = first_seq.filter(|first| first + put_in == done.after_uplinks);
             self.asked = jobs::answer(std::mem::take(&mut self.asked), done, store);
             let done = Done { durable: done.durable, all_safe, first_seq };
             self.waiters.answer(done, |seq, routes| store.is_settled(seq, routes));
@@ -359,6 +381,8 @@ impl Writer {
             Some(store) => store.view(self.generation),
             None => View::clone(&self.ends.publish.borrow()),
         };
+        view.at_risk = self.unsynced.len() as u64;
+        view.committed = view.appended.saturating_sub(view.at_risk);
         view.trouble = trouble;
         view.set_aside.clone_from(&self.set_aside);
         self.ends.publish.send_replace(Arc::new(view));
@@ -378,7 +402,6 @@ impl Writer {
     fn reopen(&mut self, work: &mut Work) -> Result<(), String> {
         self.shared.set(None);
         if let Some(store) = self.store.take() {
-            self.known_committed = store.committed();
             self.known = store.state().clone();
         }
         let opened = open::open(&self.settings, &self.backend).map_err(|error| error.to_string())?;
@@ -389,19 +412,21 @@ impl Writer {
     }
 
     fn install(&mut self, mut store: Store, work: &mut Work) -> Result<(), redb::Error> {
-        let arrived = store.committed().saturating_sub(self.known_committed);
-        store.adopt(&self.known)?;
+        let on_disk = store.state().totals.appended;
+        let (missing, forgotten) = self.unsynced.take_missing(on_disk);
+        store.adopt(&self.known, &forgotten)?;
         self.waiters.forget_numbers();
         self.more = true;
+        self.durable_end = store.state().next_seq;
         self.shared.set(Some(store.database()));
         self.store = Some(store);
         self.generation += 1;
-        let mut uplinks = std::mem::take(&mut self.unsynced);
-        work.bytes += std::mem::take(&mut self.unsynced_bytes);
-        uplinks.append(&mut work.uplinks);
-        let arrived = usize::try_from(arrived).unwrap_or(usize::MAX).min(uplinks.len());
-        uplinks.drain(..arrived);
-        work.uplinks = uplinks;
+        // The round that failed put its uplinks behind all others.
+        let arrived = on_disk.saturating_sub(self.known.totals.appended);
+        let arrived = usize::try_from(arrived).unwrap_or(usize::MAX).min(work.uplinks.len());
+        work.uplinks.drain(..arrived);
+        work.uplinks.splice(..0, missing);
+        work.bytes = work.uplinks.iter().map(store::estimate).sum();
         let later = std::mem::replace(&mut work.notes, std::mem::take(&mut self.unsynced_notes));
         keep_last(&mut work.notes, later);
         log::warn!("spool: open again; {} uplinks that were not on the disk go back in", work.uplinks.len());

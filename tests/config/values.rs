@@ -49,7 +49,7 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!(*config.spool.path, Path::new("/var/lib/packhorse/spool.redb"));
     assert_eq!(config.spool.max_size, None);
     assert_eq!(config.spool.max_age, Duration::from_secs(30 * 86_400));
-    assert_eq!(*config.spool.durability, Durability::Immediate);
+    assert_eq!(*config.spool.durability, Durability::WriteBehind);
     assert_eq!(config.history.records, 100);
     assert!(config.sources.is_empty() && config.integrations.is_empty() && config.flows.is_empty());
 }

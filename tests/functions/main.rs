@@ -2,6 +2,7 @@
 #![cfg(feature = "functions")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod agent;
 mod broken_worker;
 mod check;
 mod codecs;
@@ -9,6 +10,8 @@ mod command;
 mod hostile;
 mod sandbox;
 mod sharing;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

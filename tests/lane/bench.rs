@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use packhorse::clock::ManualClock;
-use packhorse::config::{OnFull, OnReject, Retry, Strategy, SuccessCodes};
+use packhorse::config::{OnFull, OnReject, Order, Retry, Strategy, SuccessCodes};
 use packhorse::delivery::outcome::{Failure, Layer, Outcome, Receipt};
 use packhorse::delivery::{Lane, LaneSettings, LaneStatus, Lease, LinkUp, Ordering, State};
 use packhorse::history::History;
@@ -42,6 +42,9 @@ pub(crate) struct Bench {
     /// Further routes to us, of flows with overrides of their own.
     flows: Vec<RouteId>,
     pub(crate) variant_of: HashMap<RouteId, usize>,
+    pub(crate) order: Order,
+    pub(crate) replay_rate: u32,
+    pub(crate) keep_delivered: Duration,
     made: u128,
 }
 
@@ -61,6 +64,9 @@ impl Bench {
             routes: Vec::new(),
             flows: Vec::new(),
             variant_of: HashMap::new(),
+            order: Order::OldestFirst,
+            replay_rate: 0,
+            keep_delivered: Duration::ZERO,
             made: 0,
         };
         bench.open().await;
@@ -73,7 +79,7 @@ impl Bench {
             max_size: self.max_size,
             max_age: Duration::from_secs(86_400),
             commit_window: Duration::from_millis(200),
-            keep_delivered: Duration::ZERO,
+            keep_delivered: self.keep_delivered,
             on_full: OnFull::DropOldest,
         };
         let spool = Spool::open(settings, &self.backend, self.clock.clone()).unwrap();
@@ -129,6 +135,8 @@ impl Bench {
             retry,
             ordering,
             seed: 1,
+            order: self.order,
+            replay_rate: self.replay_rate,
             variant_of: self.variant_of.clone(),
             history: History::new(100),
         };
@@ -165,11 +173,6 @@ impl Bench {
         self.spool().view().borrow().clone()
     }
 
-    /// How many records were appended so far.
-    pub(crate) fn made(&self) -> usize {
-        usize::try_from(self.made).unwrap()
-    }
-
     /// Says that we are paused, or go on.
     pub(crate) async fn pause(&self, paused: bool) {
         self.hold(self.spool().operator().set_paused(self.routes[0].1, paused)).await.unwrap();
@@ -178,6 +181,16 @@ impl Bench {
     /// Purges us.
     pub(crate) async fn purge(&self) -> u64 {
         self.hold(self.spool().operator().purge(self.routes[0].1, false)).await.unwrap()
+    }
+
+    /// Sends us once more what was heard within `since`; how many that are.
+    pub(crate) async fn replay_since(&self, since: Duration) -> u64 {
+        self.hold(self.spool().operator().replay_since(self.routes[0].1, since, false)).await.unwrap().n
+    }
+
+    /// Waits until nothing is left for us, while time passes.
+    pub(crate) async fn gone(&self) {
+        self.spool().view().wait_for(|view| ours(view).backlog == 0).await.unwrap();
     }
 
     /// Waits for the spool's writer, which has a thread of its own; a paused clock stands still meanwhile (as long as a

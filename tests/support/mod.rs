@@ -1,6 +1,8 @@
 //! What the tests that run the real binary share: certificates, the agent as a child process, and its status.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+pub(crate) mod site;
+
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};

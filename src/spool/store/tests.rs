@@ -57,7 +57,10 @@ pub(in super::super) fn work(numbers: Range<u64>, clock: &ManualClock) -> Work {
 pub(in super::super) fn settle(account: u32, seq: u64, settlement: Settlement) -> Work {
     let account = AccountId(account);
     let credit = Arc::new(AtomicUsize::new(1));
-    Work { settles: vec![Settle { account, from: seq, to: seq, settlement, credit }], ..Work::default() }
+    Work {
+        settles: vec![Settle { account, from: seq, to: seq, settlement: Some(settlement), credit }],
+        ..Work::default()
+    }
 }
 
 /// The first account's backlog.
@@ -154,7 +157,7 @@ fn a_late_settlement_hits_nothing_in_a_fresh_file() {
     do_round(&mut old, &work(0..3, &clock));
     let held = old.state.next_seq - 1;
     let mut store = in_memory();
-    store.adopt(old.state()).unwrap();
+    store.adopt(old.state(), &Forgotten::default()).unwrap();
     assert_eq!(store.find_routes(&[route("api")]), [(RouteId(0), AccountId(0))]);
     do_round(&mut store, &work(3..6, &clock));
     do_round(&mut store, &settle(0, held, Settlement::Delivered));
