@@ -42,6 +42,7 @@ use crate::delivery::Stop;
 use crate::dial::Dial;
 use crate::flow::Flows;
 use crate::ingest;
+use crate::integration::{Integration, Tester};
 use crate::lorawan::Devices;
 use crate::lorawan::accept::Accept;
 use crate::metrics::DoorCounters;
@@ -231,6 +232,29 @@ impl Agent {
     fn snapshot(&self) -> Snapshot {
         let devices = Arc::clone(&self.rooms.devices);
         Snapshot::new(&self.config.gateway.name, devices, self.functions.clone(), &self.config.functions)
+    }
+
+    /// Makes attempts for `test`, by the name of an integration, switched off ones included, or of a failover group.
+    pub fn tester(&self, name: &str) -> Option<Tester> {
+        let own = self.destinations.iter().find(|it| *it.name == *name).map(|it| it.client.tester());
+        let of_config = || {
+            let integration = self.config.integrations.iter().find(|it| it.name.value == name)?;
+            let plan = self.rooms.flows.plan(name);
+            let built = Integration::try_new(integration, &self.dial, &self.interpreter, &plan.variants);
+            // It was built before, so there is nothing wrong with it.
+            built.ok().map(|client| client.tester())
+        };
+        own.or_else(of_config)
+    }
+
+    /// The names of the integrations.
+    pub fn integrations(&self) -> Vec<&str> {
+        self.config.integrations.iter().map(|integration| integration.name.value.as_str()).collect()
+    }
+
+    /// The configured devices.
+    pub fn devices(&self) -> &Devices {
+        &self.rooms.devices
     }
 
     /// What can be run, but should be known.

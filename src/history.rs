@@ -55,6 +55,8 @@ pub struct Exchange {
     pub device: String,
     /// `POST https://…`, or a topic.
     pub target: String,
+    /// The headers that were sent, for `test` alone: the history has no room for what is always the same.
+    pub headers: Vec<String>,
     /// What was sent.
     pub body: String,
     /// The answer's code: an HTTP status, `PUBACK`.
@@ -88,9 +90,9 @@ pub struct Entry {
 
 impl Entry {
     fn bytes(&self) -> usize {
-        let Exchange { device, target, body, answer, notes, .. } = &self.exchange;
+        let Exchange { device, target, headers, body, answer, notes, .. } = &self.exchange;
         let error = self.error.as_ref().map_or(0, |(_, message)| message.len());
-        let notes: usize = notes.iter().map(String::len).sum();
+        let notes: usize = notes.iter().chain(headers).map(String::len).sum();
         size_of::<Entry>()
             + device.len()
             + self.input.len()

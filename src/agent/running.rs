@@ -25,6 +25,7 @@ use crate::delivery::{LaneStatus, LinkUp, Stopper, link};
 use crate::flow::{Flows, GROUP_KIND, Group, Router};
 use crate::history::History;
 use crate::ingest::{self, Intake, server as told};
+use crate::integration::Tester;
 use crate::lorawan::Recognizer;
 use crate::metrics::DoorCounters;
 use crate::render::Interpreter;
@@ -61,6 +62,7 @@ struct RunningLane {
     /// The routes it was started with: a flow that is new needs another lane.
     routes: Vec<RouteId>,
     history: History,
+    tester: Tester,
     seen: watch::Receiver<LaneStatus>,
     stopper: Stopper,
     thread: JoinHandle<()>,
@@ -236,8 +238,9 @@ impl Running {
             destination.lane(account, &self.spool, &self.shared.clock, &self.link_up)?;
         let (stopper, stop) = Stopper::new();
         let Destination { kind, name, client, identity, history, .. } = destination;
+        let tester = client.tester();
         let thread = client.start(lane, stop)?;
-        self.lanes.push(RunningLane { kind, name, identity, routes, history, seen, stopper, thread });
+        self.lanes.push(RunningLane { kind, name, identity, routes, history, tester, seen, stopper, thread });
         Ok(())
     }
 
@@ -248,6 +251,11 @@ impl Running {
             found.map(|lane| (lane.seen.clone(), lane.history.clone()))
         };
         let silent = |status: LaneStatus| (watch::channel(status).1, History::new(0));
+        let tester = |kind: &str, name: &str| {
+            let own = self.lanes.iter().find(|lane| lane.kind == kind && *lane.name == *name);
+            let of_group = || self.lanes.iter().find_map(|lane| lane.tester.member(name));
+            own.map(|lane| &lane.tester).or_else(of_group).cloned()
+        };
         let now_us = self.shared.clock.wall_us();
         let integrations = config.integrations.iter().map(|integration| {
             let (kind, name) = (integration.type_name(), integration.name.value.clone());
@@ -255,12 +263,14 @@ impl Running {
                 true => silent(LaneStatus::starting(now_us)),
                 false => silent(LaneStatus::inactive(now_us)),
             });
-            IntegrationStatus { name, kind, enabled: integration.enabled, lane, history }
+            let tester = tester(kind, &name);
+            IntegrationStatus { name, kind, enabled: integration.enabled, lane, history, tester }
         });
         let groups = flows.groups().iter().filter_map(|group| {
             let (lane, history) = seen(GROUP_KIND, &group.flow)?;
             let name = group.flow.clone();
-            Some(IntegrationStatus { name, kind: GROUP_KIND, enabled: true, lane, history })
+            let tester = tester(GROUP_KIND, &name);
+            Some(IntegrationStatus { name, kind: GROUP_KIND, enabled: true, lane, history, tester })
         });
         let integrations = integrations.chain(groups).collect();
         let expected = config.devices.iter().filter(|device| !device.expect_every.is_zero());

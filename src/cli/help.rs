@@ -20,6 +20,7 @@ Usage: packhorse COMMAND [--config FILE]
   dead       what an integration refused for good
   replay     send dead letters, or what is kept, once more
   purge      drop what waits for an integration
+  test       send one made-up uplink to an integration, and show the answer
   decode     run a payload through a function of the config
   simulate   play a packet forwarder: send made-up uplinks to an agent
   demo       watch uplinks survive an outage; needs no config, no root
@@ -159,6 +160,21 @@ another one has its name now, put the type before it: http:factory-api.
 
 Exit codes: 0 done, 1 it can't be, 2 no agent answers or nothing has that name.";
 
+const TEST: &str = "\
+Usage: packhorse test INTEGRATION [--device NAME] [--payload HEX] [--port N]
+                      [--json] [--config FILE]
+
+Makes up an uplink, marked \"simulated\": true, renders and sends it as any other,
+once, and prints what was sent and answered. Nothing is queued or counted. MQTT
+goes out on the agent's live session; without an agent, on a connection of its
+own. It is never retained.
+
+  --device NAME   who it is from; default: the first device of the config
+  --payload HEX   what it says, in clear; default 010203
+  --port N        on which port; default 2
+
+Exit codes: 0 delivered, 1 not, 2 nothing has that name.";
+
 const DECODE: &str = "\
 Usage: packhorse decode FUNCTION --hex PAYLOAD --port N [--json] [--config FILE]
        packhorse decode FUNCTION --batch [--port N] [--config FILE]
@@ -219,6 +235,7 @@ pub(super) fn print(topic: Option<&str>) -> Exit {
         Some("dead") => DEAD,
         Some("replay") => REPLAY,
         Some("purge") => PURGE,
+        Some("test") => TEST,
         Some("decode") => DECODE,
         Some("simulate") => SIMULATE,
         Some("demo") => DEMO,

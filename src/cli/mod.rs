@@ -20,6 +20,7 @@ mod run;
 mod simulate;
 mod status;
 mod table;
+mod test;
 mod watch;
 
 use std::process::ExitCode;
@@ -77,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Dead { integration, json } => ended(dead::dead(&config, &integration, json)),
         Command::Replay(options) => ended(replay::replay(&config, &options)),
         Command::Purge { integration, yes } => ended(purge::purge(&config, &integration, yes)),
+        Command::Test(options) => ended(test::test(&config, &options)),
         Command::Decode(options) => decode::decode(&config, &options),
         Command::Simulate(options) => simulate::simulate(&options),
         Command::Demo(options) => demo::demo(&options, verbose),

@@ -11,6 +11,7 @@
 //! | `GET /metrics`, `GET /healthz` | for monitoring |
 //! | `POST /pause`, `/resume`, `/purge` `?integration=` | |
 //! | `POST /replay?integration=` `&dead` or `&since=` (`&all`) | dead letters, or what is kept, go out once more |
+//! | `POST /test?integration=&device=&payload=&port=` | one attempt with a made-up uplink: see [`test`](mod@super::test) |
 //! | `POST /kick` | the link is up: try now |
 //! | `POST /reload` | see [`orders`](super::orders) |
 //!
@@ -24,18 +25,17 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::config::nearest;
 use crate::printable::printable;
 use crate::sightings::{Row, Who};
 use crate::spool::{AccountId, AccountView, CommandError, View};
-use crate::uplink::{DevAddr, Eui64};
 
 use super::answer::Answer;
+use super::names::{self, hint};
 use super::orders::{Asked, Order};
 use super::request::Request;
 use super::status::{Delivering, IntegrationStatus, StatusSource};
 use super::watch::{self, Watching};
-use super::{history, metrics};
+use super::{history, metrics, test};
 
 /// Watchers at a time: fewer than connections, so that a command always finds one.
 const WATCHERS: usize = 4;
@@ -45,9 +45,6 @@ const DEAD_AT_MOST: usize = 100;
 
 /// How long a job of the spool is waited for; it goes on by itself.
 const JOB_TIME: Duration = Duration::from_secs(3);
-
-/// Names that are listed where none is near.
-const NAMES_AT_MOST: usize = 8;
 
 /// See the [module](self). Cloning it shares it.
 #[derive(Clone, Debug)]
@@ -93,6 +90,7 @@ impl Api {
             ("POST", "/kick") => self.kick(),
             ("POST", "/purge") => self.purge(request).await,
             ("POST", "/replay") => self.replay(request).await,
+            ("POST", "/test") => self.test(request).await,
             ("POST", "/reload") => self.order(Order::Reload).await,
             (method, path) => {
                 let what = printable(&format!("{method} {path}"));
@@ -123,7 +121,10 @@ impl Api {
         let delivering = self.delivering()?;
         let wanted = request.get("integration").map(|name| find(&delivering, name)).transpose()?;
         let wanted = wanted.map(|named| named.name);
-        let device = request.get("device").map(|device| names_of(&delivering, device));
+        let device = request.get("device").map(|device| {
+            names::of_device(delivering.interpreter.now().devices(), device)
+                .map_err(|why| Answer::unknown(&why))
+        });
         let filter = history::Filter {
             device: device.transpose()?.unwrap_or_default(),
             since_us: seconds(request, "since")?.map(|since| self.status.clock.wall_us() - micros(since)),
@@ -243,6 +244,22 @@ impl Api {
 }
 
 impl Api {
+    async fn test(&self, request: &Request) -> Result<Answer, Answer> {
+        let delivering = self.delivering()?;
+        let named = named(&delivering, request)?;
+        let live = named.configured.and_then(|it| Some((it, it.tester.as_ref()?)));
+        let Some((integration, tester)) = live else {
+            return Err(Answer::conflict(&format!("{} is not active", printable(&named.name))));
+        };
+        let wanted = test::Wanted::of(request).map_err(|why| Answer::bad(&why))?;
+        let snapshot = delivering.interpreter.now();
+        let uplink =
+            wanted.uplink(snapshot.devices(), &*self.status.clock).map_err(|why| Answer::unknown(&why))?;
+        let via = integration.lane.borrow().via.clone();
+        let result = test::run(&named.name, tester, uplink, via.as_deref()).await;
+        Ok(Answer::json(&result))
+    }
+
     async fn order(&self, order: Order) -> Result<Answer, Answer> {
         let stopping = || Answer::unavailable("the agent is stopping");
         let (reply, answer) = oneshot::channel();
@@ -279,44 +296,6 @@ fn find<'a>(delivering: &'a Delivering, asked: &str) -> Result<Named<'a>, Answer
     }
     let names = delivering.integrations.iter().map(|it| it.name.as_str());
     Err(Answer::unknown(&format!("there is no integration {:?}{}", printable(asked), hint(asked, names))))
-}
-
-/// All that the device may be called that somebody named: by its name in the config, by its EUI or its address.
-fn names_of(delivering: &Delivering, asked: &str) -> Result<Vec<String>, Answer> {
-    let snapshot = delivering.interpreter.now();
-    let devices = snapshot.devices();
-    let numbers = |eui: Option<Eui64>, addr: Option<DevAddr>| {
-        eui.map(|eui| eui.to_string()).into_iter().chain(addr.map(|addr| addr.to_string()))
-    };
-    let configured = devices.iter().find(|device| {
-        let mut numbers = numbers(device.dev_eui, device.dev_addr);
-        device.name == asked || numbers.any(|number| number.eq_ignore_ascii_case(asked))
-    });
-    if let Some(device) = configured {
-        let name = std::iter::once(device.name.clone());
-        return Ok(name.chain(numbers(device.dev_eui, device.dev_addr)).collect());
-    }
-    // What was heard before the last start may wait in the spool, so whatever looks like an EUI or address is one.
-    let is_number = matches!(asked.len(), 8 | 16) && asked.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_number {
-        return Ok(vec![asked.to_owned()]);
-    }
-    let hint = hint(asked, devices.iter().map(|device| device.name.as_str()));
-    Err(Answer::unknown(&format!("there is no device {:?}{hint}", printable(asked))))
-}
-
-/// What to do about a name that nobody has.
-fn hint<'n>(asked: &str, names: impl Iterator<Item = &'n str>) -> String {
-    let names: Vec<&str> = names.collect();
-    if let Some(near) = nearest(asked, names.iter().copied()) {
-        return format!("; did you mean {:?}?", printable(near));
-    }
-    let all: Vec<String> = names.iter().take(NAMES_AT_MOST + 1).map(|name| printable(name)).collect();
-    match all.len() {
-        0 => "; there is none at all".to_owned(),
-        1..=NAMES_AT_MOST => format!("; there is {}", all.join(", ")),
-        _ => String::new(),
-    }
 }
 
 fn backlog_of(view: &View, account: AccountId) -> u64 {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::clock::{Clock, rfc3339};
 use crate::delivery::{LaneStatus, LinkUp};
 use crate::history::History;
+use crate::integration::Tester;
 use crate::metrics::{DoorCounters, DropReason};
 use crate::render::Interpreter;
 use crate::sightings::{Sightings, Who};
@@ -30,6 +31,8 @@ pub struct IntegrationStatus {
     pub lane: watch::Receiver<LaneStatus>,
     /// Its last attempts.
     pub history: History,
+    /// Makes an attempt beside its lane; `None` while it is switched off.
+    pub tester: Option<Tester>,
 }
 
 /// What becomes known once the spool is open.

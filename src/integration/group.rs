@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::delivery::outcome::Failure;
 use crate::delivery::{Lane, LaneStatus, State, Stop, Stopper};
 
-use super::Integration;
+use super::{Integration, Tester};
 
 /// How long a member must have answered well before it is used again (RULES S10).
 const WELL_FOR: Duration = Duration::from_secs(60);
@@ -61,6 +61,11 @@ impl Group {
             true => crate::delivery::Ordering::PerKey,
             false => crate::delivery::Ordering::Stream,
         }
+    }
+
+    /// Those of its members.
+    pub(super) fn testers(&self) -> Vec<(Arc<str>, Tester)> {
+        self.members.iter().map(|(name, member)| (Arc::clone(name), member.tester())).collect()
     }
 
     /// Drives the lane until `stop`.

@@ -13,11 +13,13 @@ mod group;
 pub mod http;
 pub mod mqtt;
 pub mod platform;
+mod trial;
 mod way;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::config::{self, IntegrationKind, Problem};
@@ -27,6 +29,7 @@ use crate::render::Interpreter;
 
 use crate::dial::Dial;
 pub use group::Group;
+pub use trial::Tester;
 
 /// Threads that a runtime may use for name resolution. A look-up that hangs keeps its thread; the next one finds the
 /// other, and no more pile up.
@@ -38,7 +41,7 @@ pub enum Integration {
     /// See [`http`].
     Http(Box<http::Http>),
     /// See [`mqtt`].
-    Mqtt(Box<mqtt::Mqtt>),
+    Mqtt(Arc<mqtt::Mqtt>),
     /// Several, one at a time; see [`Group`].
     Group(Group),
 }
@@ -60,7 +63,7 @@ impl Integration {
                 .map(Integration::Http),
             IntegrationKind::Mqtt(_) => {
                 let mqtt = mqtt::Mqtt::try_new(integration, dial, interpreter, variants)?;
-                Ok(Integration::Mqtt(Box::new(mqtt)))
+                Ok(Integration::Mqtt(Arc::new(mqtt)))
             }
         }
     }
@@ -71,6 +74,15 @@ impl Integration {
             Integration::Http(_) => Ordering::PerKey,
             Integration::Mqtt(_) => Ordering::Stream,
             Integration::Group(group) => group.ordering(),
+        }
+    }
+
+    /// Makes attempts beside the lane, for `test`.
+    pub fn tester(&self) -> Tester {
+        match self {
+            Integration::Http(http) => Tester::Http(Arc::new(http.tester())),
+            Integration::Mqtt(mqtt) => Tester::Mqtt(Arc::clone(mqtt)),
+            Integration::Group(group) => Tester::Group(group.testers()),
         }
     }
 

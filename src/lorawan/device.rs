@@ -55,6 +55,12 @@ impl Device {
         Some(crypto::decrypt(key?, data, f_cnt))
     }
 
+    /// An uplink of it, as it would send it; `None` if it has no address, or no frame can hold that much.
+    pub fn frame(&self, f_cnt: u32, f_port: u8, payload: &[u8]) -> Option<Vec<u8>> {
+        let keys = self.nwk_s_key.as_ref().zip(self.app_s_key.as_ref());
+        crypto::seal(keys, self.dev_addr?, f_cnt, f_port, payload)
+    }
+
     /// Four bytes that change with address and key and tell neither.
     pub fn session_fingerprint(&self) -> u32 {
         self.nwk_s_key

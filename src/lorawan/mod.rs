@@ -19,6 +19,7 @@ pub mod device;
 pub mod frame;
 pub mod network;
 pub mod session;
+pub mod simulated;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -4,5 +4,6 @@
 mod seeing;
 #[path = "../support/mod.rs"]
 mod support;
+mod testing;
 mod verbs;
 mod world;

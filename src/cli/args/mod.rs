@@ -17,6 +17,7 @@ use given::Given;
 pub(super) use given::hex;
 pub(super) use options::{
     Args, Command, DecodeOptions, DemoOptions, HistoryOptions, ReplayOptions, Replayed, SimulateOptions,
+    TestOptions,
 };
 
 /// Where packages install the config.
@@ -48,6 +49,7 @@ const SHAPES: &[Shape] = &[
     shape("dead", 1, &["json"]),
     shape("replay", 1, &["dead", "since", "all"]),
     shape("purge", 1, &["yes"]),
+    shape("test", 1, &["device", "payload", "port", "json"]),
     shape("decode", 1, &["hex", "port", "batch", "json"]),
     shape("simulate", 0, &["to", "rate", "count", "devices"]),
     shape("demo", 0, &["before", "outage"]),
@@ -144,6 +146,13 @@ impl Words {
                 what: replayed(&given)?,
             }),
             "purge" => Command::Purge { integration: integration("factory-api")?, yes: given.yes },
+            "test" => Command::Test(TestOptions {
+                integration: integration("factory-api")?,
+                device: given.device,
+                payload: given.payload,
+                port: given.port,
+                json,
+            }),
             "decode" => Command::Decode(decode_options(given, word)?),
             "simulate" => {
                 let default = SimulateOptions::default();
@@ -208,7 +217,7 @@ mod tests {
         match command {
             "decode" => "f --batch",
             "replay" => "api --dead",
-            "pause" | "resume" | "dead" | "purge" => "api",
+            "pause" | "resume" | "dead" | "purge" | "test" => "api",
             _ => "",
         }
     }
@@ -238,6 +247,8 @@ mod tests {
             ("replay api --dead --since 2h", "exclude"),
             ("replay api --dead --all", "--all"),
             ("purge", "purge factory-api"),
+            ("test", "test factory-api"),
+            ("test api --payload 1", "hexadecimal"),
             ("simulate --rate 0", "--rate"),
             ("simulate --rate fast", "fast"),
             ("simulate --to nowhere", "nowhere"),

@@ -57,6 +57,21 @@ pub(crate) enum Replayed {
     },
 }
 
+/// Options of `test`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct TestOptions {
+    /// Which integration.
+    pub(crate) integration: String,
+    /// Who the uplink is from.
+    pub(crate) device: Option<String>,
+    /// What it says.
+    pub(crate) payload: Option<Vec<u8>>,
+    /// On which port.
+    pub(crate) port: Option<u8>,
+    /// One JSON object.
+    pub(crate) json: bool,
+}
+
 /// Options of `simulate`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SimulateOptions {
@@ -103,6 +118,7 @@ pub(crate) enum Command {
     Resume { integration: String },
     Kick,
     Purge { integration: String, yes: bool },
+    Test(TestOptions),
     Decode(DecodeOptions),
     Simulate(SimulateOptions),
     Demo(DemoOptions),

@@ -94,6 +94,11 @@ impl Http {
         finish(lane, &mut workers).await;
     }
 
+    /// A client of its own for `test`, with the credentials of this one.
+    pub(super) fn tester(&self) -> HttpClient {
+        self.client.reopened()
+    }
+
     /// Whether the endpoint can be reached and does not refuse us, asked without an uplink.
     ///
     /// # Errors

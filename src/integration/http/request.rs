@@ -103,6 +103,10 @@ impl RequestMaker {
         headers.insert(CONTENT_TYPE, value(body.content_type.to_string(), "Content-Type")?);
         headers.insert("idempotency-key", value(key_of(way, sending), "Idempotency-Key")?);
         headers.insert("x-attempt", HeaderValue::from(sending.attempt));
+        if message.uplink.flags.simulated {
+            // A body template may not say so.
+            headers.insert("x-simulated", HeaderValue::from_static("true"));
+        }
         for (name, template) in &self.headers {
             let rendered = template.render(&context).map_err(unrenderable)?;
             headers.insert(name.clone(), value(rendered, name.as_str())?);
@@ -122,14 +126,28 @@ impl RequestMaker {
             .map_err(|_| Failure::record(Layer::Render, "the URL that this uplink makes is not one"))?;
         *request.headers_mut() = headers;
         let shown_url = message.hide(&self.hide(&request.uri().to_string()));
+        // Whoever tests wants all of it; there is no room for it in the history.
+        let (headers, body_shown) = match message.uplink.flags.simulated {
+            true => (self.shown_headers(&request, message), way.renderer.body_shown(message)?),
+            false => (Vec::new(), body.shown),
+        };
         let exchange = Exchange {
             device: message.shown_device(),
             target: format!("{} {shown_url}", self.method),
-            body: body.shown,
+            headers,
+            body: body_shown,
             notes: message.notes(body.warnings),
             ..Exchange::default()
         };
         Ok(Made { request, exchange })
+    }
+
+    /// What the user and we ourselves set, without secrets.
+    fn shown_headers(&self, request: &Request<Vec<u8>>, message: &Message<'_>) -> Vec<String> {
+        let shown = |(name, value): (&HeaderName, &HeaderValue)| {
+            format!("{name}: {}", message.hide(&self.hide(&String::from_utf8_lossy(value.as_bytes()))))
+        };
+        request.headers().iter().map(shown).collect()
     }
 
     /// Asks what the endpoint offers, with our credentials: at the URL itself, or at the root where the URL depends on the

@@ -23,6 +23,7 @@
 mod connect;
 mod login;
 mod session;
+mod trial;
 
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ use crate::render::{Interpreter, Meaning, Message, Purpose, Template};
 
 use login::Login;
 use session::{End, Session};
+use trial::Door;
 
 /// DNS, TCP, TLS and CONNACK together. Long enough for a 2G or satellite link.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -80,6 +82,7 @@ pub struct Mqtt {
     retain: bool,
     will: Option<Announcement>,
     birth: Option<Announcement>,
+    door: Door,
 }
 
 impl Mqtt {
@@ -148,6 +151,7 @@ impl Mqtt {
                 retain: mqtt.retain,
                 will,
                 birth,
+                door: Door::new(),
             }),
             _ => Err(problems),
         }
@@ -155,19 +159,24 @@ impl Mqtt {
 
     /// Drives the lane until `stop`.
     pub async fn run(&self, lane: &mut Lane, stop: &mut Stop) {
+        let mut trials = self.door.open().await;
         loop {
             tokio::select! {
                 () = stop.stopped() => return,
                 () = lane.may_attempt() => {}
+                () = trials.come() => {}
             }
-            let end = match Session::new(self, lane) {
+            let end = match Session::new(self, lane, &mut trials) {
                 Ok(session) => session.run(stop).await,
                 Err(failure) => End::Failed(failure),
             };
             match end {
                 End::Stopped => return,
                 End::TryAgain => {}
-                End::Failed(failure) => lane.failed(&failure),
+                End::Failed(failure) => {
+                    trials.fail_all(&failure);
+                    lane.failed(&failure);
+                }
             }
         }
     }
@@ -214,7 +223,8 @@ impl Mqtt {
         let exchange = Exchange {
             device: message.shown_device(),
             target: message.hide(&topic),
-            body: body.shown,
+            // Whoever tests wants all of it.
+            body: if message.uplink.flags.simulated { way.renderer.body_shown(message)? } else { body.shown },
             notes: message.notes(body.warnings),
             ..Exchange::default()
         };

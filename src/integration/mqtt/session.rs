@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rumqttc::mqttbytes::QoS;
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Outgoing, Packet};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::delivery::outcome::{Failure, Layer, Outcome, Receipt, Report};
@@ -14,6 +15,7 @@ use crate::delivery::{Lane, Lease, Stop};
 use crate::history::Exchange;
 
 use super::connect::classify;
+use super::trial::{Trial, Trials};
 use super::{Announcement, CONNECT_TIMEOUT, Made, Mqtt};
 
 /// How long a stop waits for answers before it just drops the connection (the broker then publishes the will).
@@ -43,6 +45,8 @@ enum What {
     Own,
     /// An uplink, what is shown of it, and since when it is under way.
     Record(Lease, Box<Exchange>, Instant),
+    /// A test, who waits for it, and since when it is under way.
+    Trial(oneshot::Sender<Report>, Box<Exchange>, Instant),
 }
 
 /// A lease whose function is still at work.
@@ -63,6 +67,7 @@ enum Phase {
 pub(super) struct Session<'a> {
     mqtt: &'a Mqtt,
     lane: &'a mut Lane,
+    trials: &'a mut Trials,
     client: AsyncClient,
     events: Option<EventLoop>,
     phase: Phase,
@@ -134,12 +139,17 @@ pub(super) async fn knock(mqtt: &Mqtt) -> Result<(), Failure> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(mqtt: &'a Mqtt, lane: &'a mut Lane) -> Result<Session<'a>, Failure> {
+    pub(super) fn new(
+        mqtt: &'a Mqtt,
+        lane: &'a mut Lane,
+        trials: &'a mut Trials,
+    ) -> Result<Session<'a>, Failure> {
         let entry = mqtt.login.entry()?;
         let (client, events) = mqtt.new_connection(&entry, mqtt.will.as_ref());
         Ok(Session {
             mqtt,
             lane,
+            trials,
             client,
             events: Some(events),
             phase: Phase::Connecting,
@@ -166,7 +176,14 @@ impl<'a> Session<'a> {
                     self.lane.break_off(lease, failure, *exchange);
                 }
                 (What::Record(lease, ..), _) => self.lane.release(lease),
-                (What::Own, _) => {}
+                (What::Trial(reply, mut exchange, since), End::Failed(failure)) => {
+                    exchange.took = since.elapsed();
+                    let outcome = Outcome::Failed(failure.clone());
+                    // Whoever asked may have gone.
+                    let _ = reply.send(Report { outcome, exchange: Some(*exchange) });
+                }
+                // Dropped, its end is told to whoever waits.
+                (What::Trial(..) | What::Own, _) => {}
             }
         }
         end
@@ -283,7 +300,10 @@ impl<'a> Session<'a> {
             }
             _ if self.rendering.is_some() => Woken::Made(rendered(&mut self.rendering).await),
             Phase::Online if self.has_room() => {
-                self.lane.changed().await;
+                tokio::select! {
+                    () = self.lane.changed() => {}
+                    () = self.trials.come() => {}
+                }
                 Woken::Records
             }
             _ => std::future::pending().await,
@@ -295,6 +315,11 @@ impl<'a> Session<'a> {
     }
 
     fn fill(&mut self) {
+        while self.has_room()
+            && let Some(trial) = self.trials.take()
+        {
+            self.publish_trial(trial);
+        }
         while self.has_room() && self.rendering.is_none() {
             let Some(lease) = self.lane.try_next() else { return };
             let mqtt = self.mqtt;
@@ -348,12 +373,25 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// One that the event loop does not take is dropped, and whoever waits for it is told so by that.
+    fn publish_trial(&mut self, trial: Trial) {
+        let (Trial { topic, payload, exchange, reply }, qos) = (trial, self.mqtt.qos);
+        if self.client.try_publish(topic, qos, false, payload).is_ok() {
+            self.unnumbered.push_back(Sent { qos, what: What::Trial(reply, exchange, Instant::now()) });
+        }
+    }
+
     fn delivered(&mut self, what: What, code: &str, receipt: Receipt) {
-        if let What::Record(lease, mut exchange, since) = what {
+        let done = |mut exchange: Box<Exchange>, since: Instant| {
             exchange.code = Some(code.to_owned());
             exchange.took = since.elapsed();
-            let outcome = Outcome::Delivered(receipt);
-            self.lane.settle(lease, Report { outcome, exchange: Some(*exchange) });
+            Report { outcome: Outcome::Delivered(receipt), exchange: Some(*exchange) }
+        };
+        match what {
+            What::Record(lease, exchange, since) => self.lane.settle(lease, done(exchange, since)),
+            // Whoever asked may have gone.
+            What::Trial(reply, exchange, since) => _ = reply.send(done(exchange, since)),
+            What::Own => {}
         }
     }
 
