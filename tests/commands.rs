@@ -35,7 +35,7 @@ fn help_fits_a_terminal_and_knows_every_command() {
     let overview = text(&packhorse(&[]).stdout);
     for command in [
         "run", "check", "status", "history", "devices", "watch", "pause", "resume", "kick", "dead", "replay",
-        "purge", "test", "decode", "simulate", "demo",
+        "purge", "test", "doctor", "example", "decode", "simulate", "demo",
     ] {
         assert!(overview.contains(&format!("  {command} ")), "{command}");
         let output = packhorse(&[command, "--help"]);

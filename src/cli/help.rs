@@ -21,6 +21,8 @@ Usage: packhorse COMMAND [--config FILE]
   replay     send dead letters, or what is kept, once more
   purge      drop what waits for an integration
   test       send one made-up uplink to an integration, and show the answer
+  doctor     what may be wrong, from the clock to the far end
+  example    annotated configs to copy from
   decode     run a payload through a function of the config
   simulate   play a packet forwarder: send made-up uplinks to an agent
   demo       watch uplinks survive an outage; needs no config, no root
@@ -31,7 +33,8 @@ Usage: packhorse COMMAND [--config FILE]
   --verbose       log more
 
 Exit codes: 0 done, 1 the thing asked about is bad, 2 wrong usage or no agent.
-New here? `packhorse demo`, then edit the config and `packhorse check`.";
+New here? `packhorse demo`, then edit the config and `packhorse check`.
+Something wrong? `packhorse doctor`.";
 
 const RUN: &str = "\
 Usage: packhorse run [--config FILE] [--verbose]
@@ -175,6 +178,26 @@ own. It is never retained.
 
 Exit codes: 0 delivered, 1 not, 2 nothing has that name.";
 
+const DOCTOR: &str = "\
+Usage: packhorse doctor [--json] [--config FILE]
+
+Looks at the config, the agent, the clock, the default route, each far end (DNS,
+TCP, TLS, its certificate and ours), the spool and its disk, what a power cut
+now would lose, permissions, and whether anything is heard. One line each: ok,
+warn or bad, and the next step. Needs no agent and no internet; sends nothing.
+
+  --json     one JSON object
+
+Exit codes: 0 nothing is bad, 1 something is.";
+
+const EXAMPLE: &str = "\
+Usage: packhorse example [NAME]
+
+Prints an annotated config for a platform; without NAME, which ones there are.
+`packhorse example packhorse` is the default config with every key.
+
+Exit codes: 0 printed, 2 there is none of that name.";
+
 const DECODE: &str = "\
 Usage: packhorse decode FUNCTION --hex PAYLOAD --port N [--json] [--config FILE]
        packhorse decode FUNCTION --batch [--port N] [--config FILE]
@@ -236,6 +259,8 @@ pub(super) fn print(topic: Option<&str>) -> Exit {
         Some("replay") => REPLAY,
         Some("purge") => PURGE,
         Some("test") => TEST,
+        Some("doctor") => DOCTOR,
+        Some("example") => EXAMPLE,
         Some("decode") => DECODE,
         Some("simulate") => SIMULATE,
         Some("demo") => DEMO,

@@ -9,6 +9,8 @@ mod dead;
 mod decode;
 mod demo;
 mod devices;
+mod doctor;
+mod example;
 mod help;
 mod history;
 mod kick;
@@ -79,6 +81,8 @@ pub fn main() -> ExitCode {
         Command::Replay(options) => ended(replay::replay(&config, &options)),
         Command::Purge { integration, yes } => ended(purge::purge(&config, &integration, yes)),
         Command::Test(options) => ended(test::test(&config, &options)),
+        Command::Doctor { json } => doctor::doctor(&config, json),
+        Command::Example { name } => example::example(name.as_deref()),
         Command::Decode(options) => decode::decode(&config, &options),
         Command::Simulate(options) => simulate::simulate(&options),
         Command::Demo(options) => demo::demo(&options, verbose),

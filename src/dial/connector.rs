@@ -34,6 +34,11 @@ impl HttpConnector {
         HttpConnector { tcp: TcpConnector::default(), tls: None }
     }
 
+    /// What it connects with, for TLS.
+    pub(crate) fn tls(&self) -> Option<&(TlsSource, ServerName<'static>)> {
+        self.tls.as_ref()
+    }
+
     /// Connects with TLS, and accepts only a certificate for `name`.
     pub(crate) fn secure(source: TlsSource, name: ServerName<'static>) -> HttpConnector {
         HttpConnector { tcp: TcpConnector::default(), tls: Some((source, name)) }

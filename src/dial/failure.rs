@@ -141,10 +141,7 @@ pub fn io_failure(error: &io::Error, peer: &Peer) -> Failure {
 
 fn stumble_failure(stumble: &Stumble, peer: &Peer) -> Failure {
     match stumble {
-        Stumble::Lookup(error) => {
-            let said = error.to_string();
-            no_address(peer, said.trim_start_matches("failed to lookup address information: "))
-        }
+        Stumble::Lookup(error) => lookup_failure(&error.to_string(), peer),
         Stumble::LookupTimeout => no_address(peer, "no answer from DNS in time"),
         Stumble::LookupsHang => no_address(peer, "earlier lookups still wait for DNS"),
         Stumble::Connect(error) => io_failure(error, peer),
@@ -153,14 +150,24 @@ fn stumble_failure(stumble: &Stumble, peer: &Peer) -> Failure {
         Stumble::HandshakeTimeout => {
             Failure::link(Layer::Tls, format!("{peer} took too long over the TLS handshake"))
         }
-        Stumble::Handshake(error) => match inner_tls(error) {
-            Some(error) => tls_failure(error, peer),
-            None => Failure::link(
-                Layer::Tls,
-                format!("{peer} closed the connection during the TLS handshake; is that port meant for TLS?"),
-            ),
-        },
+        Stumble::Handshake(error) => handshake_failure(error, peer),
     }
+}
+
+/// The failure that an error of the handshake stands for.
+pub(super) fn handshake_failure(error: &io::Error, peer: &Peer) -> Failure {
+    match inner_tls(error) {
+        Some(error) => tls_failure(error, peer),
+        None => Failure::link(
+            Layer::Tls,
+            format!("{peer} closed the connection during the TLS handshake; is that port meant for TLS?"),
+        ),
+    }
+}
+
+/// The failure that the resolver's words stand for.
+pub(super) fn lookup_failure(said: &str, peer: &Peer) -> Failure {
+    no_address(peer, said.trim_start_matches("failed to lookup address information: "))
 }
 
 fn no_address(peer: &Peer, why: &str) -> Failure {

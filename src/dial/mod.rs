@@ -24,9 +24,11 @@
 //! Refused when the room is built: files that are missing, too large or hold no certificate, a key that is encrypted or
 //! belongs to another certificate, a machine without roots.
 
+pub(crate) mod certificate;
 mod connector;
 mod failure;
 mod limits;
+pub(crate) mod reach;
 mod resolver;
 mod tls;
 

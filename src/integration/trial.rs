@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::delivery::outcome::{Failure, Layer, Outcome, Report};
+use crate::dial::reach::Reach;
 use crate::uplink::Uplink;
 
 use super::http::{HttpClient, Sending};
@@ -30,6 +31,15 @@ impl Tester {
     /// By what name the broker knows us, for MQTT.
     pub fn client_id(&self) -> Option<&str> {
         if let Tester::Mqtt(mqtt) = self { Some(mqtt.client_id()) } else { None }
+    }
+
+    /// Whom it dials; a group dials several.
+    pub(crate) fn reach(&self) -> Option<Reach> {
+        match self {
+            Tester::Http(client) => Some(client.reach()),
+            Tester::Mqtt(mqtt) => mqtt.reach(),
+            Tester::Group(_) => None,
+        }
     }
 
     /// Sends `uplink` once; a group through the member `via`, or its first.

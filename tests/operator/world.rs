@@ -18,11 +18,16 @@ pub(crate) const TOKEN: &str = "swordfish-4711";
 pub(crate) const NWK: &str = "44024241ed4ce9a68c6a8bc055233fd3";
 pub(crate) const APP: &str = "ec925802ae430ca77fd3dd73cb2cc588";
 
+const AWAY: &str =
+    "[integration.away]\ntype = \"http\"\nurl = \"http://127.0.0.1:1/\"\nretry = { max = \"1s\" }";
+
 pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) endpoint: Endpoint,
     pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) udp: u16,
+    /// The integration with nobody at the far end.
+    pub(crate) away: &'static str,
     /// Further lines of the config; tables first.
     pub(crate) extra: String,
     /// Further lines of `[spool]`.
@@ -35,12 +40,20 @@ impl World {
         let arrivals = Arc::new(Arrivals::default());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let endpoint = Endpoint::start(any, None, Arc::clone(&arrivals)).unwrap();
-        World { folder, endpoint, arrivals, udp: free_udp_port(), extra: String::new(), spool: String::new() }
+        World {
+            folder,
+            endpoint,
+            arrivals,
+            udp: free_udp_port(),
+            away: AWAY,
+            extra: String::new(),
+            spool: String::new(),
+        }
     }
 
     pub(crate) fn config(&self) -> String {
         let (folder, port, udp) = (self.folder.path().display(), self.endpoint.address().port(), self.udp);
-        let World { extra, spool, .. } = self;
+        let World { extra, spool, away, .. } = self;
         format!(
             r#"
             [gateway]
@@ -58,10 +71,7 @@ impl World {
             url = "http://127.0.0.1:{port}/uplinks"
             auth = {{ type = "bearer", token = "{TOKEN}" }}
             retry = {{ initial = "100ms", max = "1s" }}
-            [integration.away]
-            type = "http"
-            url = "http://127.0.0.1:1/"
-            retry = {{ max = "1s" }}
+            {away}
             {extra}
             "#
         )

@@ -50,6 +50,8 @@ const SHAPES: &[Shape] = &[
     shape("replay", 1, &["dead", "since", "all"]),
     shape("purge", 1, &["yes"]),
     shape("test", 1, &["device", "payload", "port", "json"]),
+    shape("doctor", 0, &["json"]),
+    shape("example", 1, &[]),
     shape("decode", 1, &["hex", "port", "batch", "json"]),
     shape("simulate", 0, &["to", "rate", "count", "devices"]),
     shape("demo", 0, &["before", "outage"]),
@@ -153,6 +155,8 @@ impl Words {
                 port: given.port,
                 json,
             }),
+            "doctor" => Command::Doctor { json },
+            "example" => Command::Example { name: word },
             "decode" => Command::Decode(decode_options(given, word)?),
             "simulate" => {
                 let default = SimulateOptions::default();

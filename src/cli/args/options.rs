@@ -119,6 +119,8 @@ pub(crate) enum Command {
     Kick,
     Purge { integration: String, yes: bool },
     Test(TestOptions),
+    Doctor { json: bool },
+    Example { name: Option<String> },
     Decode(DecodeOptions),
     Simulate(SimulateOptions),
     Demo(DemoOptions),

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::{Integration, IntegrationKind, Problem, SuccessCodes, Tls};
 use crate::delivery::Lease;
 use crate::delivery::outcome::{Failure, Layer, Outcome, Report};
+use crate::dial::reach::Reach;
 use crate::dial::{Dial, HttpConnector, Limits, Lookup, Peer, http_failure};
 use crate::flow::Variant;
 use crate::history::Exchange;
@@ -180,6 +181,11 @@ impl HttpClient {
             Outcome::Failed(failure) if is_in_the_way => Err(failure),
             _ => Ok(()),
         }
+    }
+
+    /// Whom it dials.
+    pub(crate) fn reach(&self) -> Reach {
+        Reach { peer: self.peer.clone(), tls: self.connector.tls().cloned() }
     }
 
     /// The URL for people: its placeholders as they are, no query.

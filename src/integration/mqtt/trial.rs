@@ -10,10 +10,12 @@
 use std::collections::VecDeque;
 
 use rumqttc::{Event, Outgoing, Packet};
+use rustls::pki_types::ServerName;
 use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::delivery::outcome::{Failure, Layer, Outcome, Receipt, Report};
+use crate::dial::reach::Reach;
 use crate::history::Exchange;
 use crate::uplink::Uplink;
 
@@ -169,6 +171,15 @@ impl Mqtt {
                 }
             }
         }
+    }
+
+    /// Whom it dials.
+    pub(in crate::integration) fn reach(&self) -> Option<Reach> {
+        let tls = match &self.tls {
+            Some(tls) => Some((tls.clone(), ServerName::try_from(self.peer.host.clone()).ok()?)),
+            None => None,
+        };
+        Some(Reach { peer: self.peer.clone(), tls })
     }
 
     /// What the broker is told to call us.
