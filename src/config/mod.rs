@@ -60,3 +60,4 @@ pub use load::Loaded;
 pub use problem::{Place, Problem, Severity};
 pub use schema::*;
 pub use secret::Secret;
+pub(crate) use suggest::nearest;
