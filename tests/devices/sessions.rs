@@ -81,7 +81,8 @@ fn a_wrong_mic_goes_nowhere() {
     assert_eq!((dropped(&status, "mic-failed"), &status["committed"]), (2, &json!(1)));
 }
 
-/// S21: the counter is kept with the uplinks, so a crash forgets neither the high half nor what was heard.
+/// S21: the counter is kept with the uplinks, so a crash forgets neither the high half nor what was heard. (With write-behind
+/// what was delivered at once leaves no trace on the disk, its counter neither; the high half is then found again.)
 #[test]
 fn s21_the_counter_goes_on_over_65_535_and_a_sigkill() {
     let (endpoint, arrivals) = endpoint();
