@@ -1,4 +1,4 @@
-//! Builds the rooms from a config and runs them: start, stop.
+//! Builds the rooms from a config and runs them: start, change, stop.
 //!
 //! # Start
 //!
@@ -8,37 +8,50 @@
 //! 3. The spool opens. What is not damage (a full disk, a held lock, a missing permission) is tried again for ever.
 //! 4. Routes are made, each integration gets its lane and its thread, and the queue begins to flow.
 //!
+//! # Change
+//!
+//! A running agent is handed another one, built of another config, and takes its rooms over (RULES S23): devices,
+//! functions, flows, integrations and what sources accept. The spool, the control socket and the sources stay; what they
+//! would need a restart for is named. See [`running`].
+//!
 //! # Stop
 //!
 //! In the direction of the flow, so that nothing is left between two rooms: sources stop listening and acknowledge what
 //! they have in hand, the queues run empty into the spool, the integrations finish what is under way and say goodbye, the spool commits everything and closes.
 
 mod destination;
+mod running;
+mod thread;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Problem, SourceKind};
+use crate::config::{self, Config, Problem, SourceKind};
+use crate::control::orders::Asked;
 use crate::control::server::{BindError, Server};
-use crate::control::status::{Delivering, IntegrationStatus, StatusSource};
-use crate::delivery::{LaneStatus, LinkUp, Stop, Stopper, link};
+use crate::control::status::StatusSource;
+use crate::delivery::Stop;
 use crate::dial::Dial;
-use crate::flow::{Flows, GROUP_KIND, Router};
-use crate::ingest::{self, Intake, server as told};
+use crate::flow::Flows;
+use crate::ingest;
+use crate::lorawan::Devices;
 use crate::lorawan::accept::Accept;
-use crate::lorawan::{Devices, Recognizer};
 use crate::metrics::DoorCounters;
-use crate::render::Interpreter;
 use crate::render::function::Functions;
-use crate::source::server::{FromServer, IN_HAND, Intake as ServerIntake};
-use crate::source::{self, Doors, FromSource, Source};
-use crate::spool::{Backend, OpenError, ReadError, RouteId, Settings, Spool};
+use crate::render::{Interpreter, Snapshot};
+use crate::sightings::Sightings;
+use crate::source::server::{IN_HAND, Intake as ServerIntake};
+use crate::source::{self, Doors, Source};
+use crate::spool::{Backend, OpenError, ReadError, Settings, Spool};
+
 use destination::Destination;
+pub use running::Changes;
+use running::{Queues, Running, Shared};
+use thread::in_thread;
 
 /// Waits between attempts to open a spool that can't be opened.
 const OPEN_AGAIN_FIRST: Duration = Duration::from_secs(1);
@@ -77,6 +90,29 @@ struct Rooms {
     accept: HashMap<Arc<str>, Accept>,
 }
 
+/// What agents that follow each other share.
+#[derive(Clone, Debug)]
+pub struct Basis {
+    clock: Arc<dyn Clock>,
+    dial: Dial,
+    /// Gives the integrations that run the devices and functions of now.
+    interpreter: Option<Interpreter>,
+}
+
+impl Default for Basis {
+    fn default() -> Self {
+        Basis::new()
+    }
+}
+
+impl Basis {
+    /// For the first agent of a process.
+    pub fn new() -> Basis {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        Basis { dial: Dial::new(Arc::clone(&clock)), clock, interpreter: None }
+    }
+}
+
 /// The rooms, built but not started.
 #[derive(Debug)]
 pub struct Agent {
@@ -87,6 +123,33 @@ pub struct Agent {
     sources: Vec<Source>,
     destinations: Vec<Destination>,
     functions: Functions,
+    interpreter: Interpreter,
+    dial: Dial,
+}
+
+/// Another agent for a running one to become, and where it says what came of it.
+#[derive(Debug)]
+pub struct Change {
+    /// Built on the [`Basis`] of the running one.
+    pub agent: Agent,
+    /// Gets what changed, or why not all of it could.
+    pub reply: oneshot::Sender<Result<Changes, String>>,
+}
+
+/// Who changes a running agent.
+#[derive(Debug)]
+pub struct Steering {
+    /// What to become.
+    pub changes: mpsc::Receiver<Change>,
+    /// Where the control socket passes such orders on.
+    pub orders: mpsc::Sender<Asked>,
+}
+
+impl Steering {
+    /// Nobody: the agent stays what it is.
+    pub fn none() -> Steering {
+        Steering { changes: mpsc::channel(1).1, orders: mpsc::channel(1).0 }
+    }
 }
 
 impl Agent {
@@ -95,9 +158,16 @@ impl Agent {
     /// # Errors
     /// Everything that any room finds wrong with the config.
     pub fn try_new(config: Config) -> Result<Agent, Vec<Problem>> {
+        Agent::try_new_on(&Basis::new(), config)
+    }
+
+    /// Builds every room, to follow the agent that `basis` is of.
+    ///
+    /// # Errors
+    /// Everything that any room finds wrong with the config.
+    pub fn try_new_on(basis: &Basis, config: Config) -> Result<Agent, Vec<Problem>> {
         let mut problems = Vec::new();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let dial = Dial::new(Arc::clone(&clock));
+        let (clock, dial) = (Arc::clone(&basis.clock), basis.dial.clone());
         let mut sources = Vec::new();
         for source in &config.sources {
             match Source::try_new(&config.gateway.name, source, &dial) {
@@ -114,22 +184,46 @@ impl Agent {
         else {
             return Err(problems);
         };
-        let interpreter = Interpreter::new(
-            &config.gateway.name,
-            Arc::clone(&devices),
-            functions.clone(),
-            &config.functions,
-        );
+        // Under another name every integration is another one.
+        let interpreter = basis.interpreter.clone().filter(|now| now.gateway() == config.gateway.name);
+        let interpreter = interpreter.unwrap_or_else(|| {
+            let name = &config.gateway.name;
+            Interpreter::new(Snapshot::new(name, Arc::clone(&devices), functions.clone(), &config.functions))
+        });
         let destinations = destination::build(&config, &flows, &dial, &interpreter);
         match destinations {
             Ok(destinations) if problems.is_empty() => {
                 let settings = Settings::from_config(&config.spool);
                 let rooms = Rooms { devices, flows, accept };
-                Ok(Agent { config, settings, clock, rooms, sources, destinations, functions })
+                Ok(Agent {
+                    config,
+                    settings,
+                    clock,
+                    rooms,
+                    sources,
+                    destinations,
+                    functions,
+                    interpreter,
+                    dial,
+                })
             }
             Ok(_) => Err(problems),
             Err(more) => Err([problems, more].concat()),
         }
+    }
+
+    /// What the agent after this one is to be built on.
+    pub fn basis(&self) -> Basis {
+        Basis {
+            clock: Arc::clone(&self.clock),
+            dial: self.dial.clone(),
+            interpreter: Some(self.interpreter.clone()),
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let devices = Arc::clone(&self.rooms.devices);
+        Snapshot::new(&self.config.gateway.name, devices, self.functions.clone(), &self.config.functions)
     }
 
     /// What can be run, but should be known.
@@ -137,13 +231,21 @@ impl Agent {
         self.functions.warnings()
     }
 
-    /// Runs until `stop`. `ready` is called once the sources listen and the spool is open.
+    /// Runs until `stop`, and becomes what `steering` brings. `ready` is called once the sources listen and the spool is
+    /// open.
     ///
     /// # Errors
     /// Why it can't start. Once started it does not give up.
-    pub async fn run(self, mut stop: Stop, ready: impl FnOnce(Ready)) -> Result<(), StartError> {
+    pub async fn run(
+        mut self,
+        mut stop: Stop,
+        steering: Steering,
+        ready: impl FnOnce(Ready),
+    ) -> Result<(), StartError> {
+        let Steering { mut changes, orders } = steering;
         let clock = Arc::clone(&self.clock);
         let counters = Arc::new(DoorCounters::default());
+        let sightings = Sightings::new();
         let status = Arc::new(StatusSource {
             gateway: self.config.gateway.name.clone(),
             spool_path: self.settings.path.clone(),
@@ -152,12 +254,12 @@ impl Agent {
             clock: Arc::clone(&clock),
             started_ns: clock.boot_ns(),
             opening: Mutex::default(),
-            delivering: OnceLock::new(),
+            delivering: Mutex::default(),
         });
         let server = Server::bind(&self.config.control.socket)?;
         let control = tokio::spawn({
             let status = Arc::clone(&status);
-            async move { server.serve(status).await }
+            async move { server.serve(status, orders).await }
         });
         let (heard, heard_queue) = mpsc::channel(ingest::HAND_OVER_QUEUE);
         // Nothing is taken from a network server before there is a spool to put it into.
@@ -165,7 +267,7 @@ impl Agent {
         let (told, told_queue) = mpsc::channel(IN_HAND * self.sources.len().max(1));
         let told = ServerIntake::new(told, is_open);
         let doors = Doors { heard, told, counters: Arc::clone(&counters), clock: Arc::clone(&clock) };
-        let listening = start_sources(self.sources, doors)?;
+        let listening = start_sources(std::mem::take(&mut self.sources), doors)?;
         let sources = listening.iter().filter_map(source::Running::local_addr).collect();
 
         let opened = tokio::select! {
@@ -173,23 +275,27 @@ impl Agent {
             () = stop.stopped() => None,
         };
         if let Some(spool) = opened {
-            let delivery = Delivery {
-                config: &self.config,
-                rooms: &self.rooms,
-                clock: &clock,
-                counters: &counters,
-                status: &status,
-            };
+            let shared = Shared { clock, counters, sightings, status };
             let queues = Queues { heard: heard_queue, told: told_queue };
-            let running = delivery.start(&spool, self.destinations, queues).await?;
+            let destinations = std::mem::take(&mut self.destinations);
+            let mut running =
+                Running::start(shared, spool, &self.config, &self.rooms, destinations, queues).await?;
             open.send_replace(true);
             log::info!("running as {}; spool {}", self.config.gateway.name, self.settings.path.display());
             ready(Ready { sources });
-            stop.stopped().await;
+            loop {
+                tokio::select! {
+                    () = stop.stopped() => break,
+                    Some(Change { agent, reply }) = changes.recv() => {
+                        let changed = self.become_other(agent, &mut running).await;
+                        // Whoever asked may have gone; the log has it, too.
+                        let _ = reply.send(changed);
+                    }
+                }
+            }
             log::info!("stopping");
             stop_sources(listening).await;
             running.stop().await;
-            in_thread(move || spool.close()).await;
         } else {
             stop_sources(listening).await;
         }
@@ -198,6 +304,59 @@ impl Agent {
         let _ = control.await;
         Ok(())
     }
+
+    async fn become_other(&mut self, mut other: Agent, running: &mut Running) -> Result<Changes, String> {
+        let after_restart = needs_restart(&self.config, &other.config);
+        other.interpreter.set(other.snapshot());
+        let destinations = std::mem::take(&mut other.destinations);
+        let changed = running.change(&other.config, &other.rooms, destinations).await;
+        // What waits for a restart is still what runs.
+        other.config.spool = self.config.spool.clone();
+        other.config.control = self.config.control.clone();
+        other.config.sources = with_accept(&self.config.sources, &other.config.sources);
+        other.settings = self.settings.clone();
+        *self = other;
+        let mut changes = changed.map_err(|error| error.to_string())?;
+        changes.after_restart = after_restart;
+        log::info!("the config was changed: {changes}");
+        Ok(changes)
+    }
+}
+
+/// Keys whose new values count only after a restart (RULES S23).
+fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
+    let mut keys = Vec::new();
+    if before.spool != after.spool {
+        keys.push("spool".to_owned());
+    }
+    if before.control != after.control {
+        keys.push("control".to_owned());
+    }
+    if before.metrics != after.metrics {
+        keys.push("metrics".to_owned());
+    }
+    let is_as_before = |source: &config::Source| {
+        let old = before.sources.iter().find(|old| old.name == source.name);
+        old.is_some_and(|old| with_accept_of(old, source) == *source)
+    };
+    let changed = after.sources.iter().filter(|source| !is_as_before(source));
+    let gone = before.sources.iter().filter(|old| !after.sources.iter().any(|new| new.name == old.name));
+    keys.extend(changed.chain(gone).map(|source| format!("source.{}", source.name.value)));
+    keys
+}
+
+/// `old`, but for what can be changed while it runs.
+fn with_accept_of(old: &config::Source, new: &config::Source) -> config::Source {
+    let mut same = old.clone();
+    if let (SourceKind::SemtechUdp(same), SourceKind::SemtechUdp(new)) = (&mut same.kind, &new.kind) {
+        same.accept = new.accept.clone();
+    }
+    same
+}
+
+fn with_accept(old: &[config::Source], new: &[config::Source]) -> Vec<config::Source> {
+    let newer = |old: &config::Source| new.iter().find(|new| new.name == old.name);
+    old.iter().map(|old| newer(old).map_or_else(|| old.clone(), |new| with_accept_of(old, new))).collect()
 }
 
 fn accept_rules(config: &Config) -> Result<HashMap<Arc<str>, Accept>, Vec<Problem>> {
@@ -232,22 +391,6 @@ async fn stop_sources(listening: Vec<source::Running>) {
     .await;
 }
 
-/// Runs blocking work on a thread of its own and waits for it.
-async fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (done, wait) = oneshot::channel();
-    let started = std::thread::Builder::new().name("blocking".into()).spawn(move || {
-        // Nobody waits any more when the agent was told to stop meanwhile.
-        let _ = done.send(work());
-    });
-    match started {
-        Ok(_) => wait.await.ok(),
-        Err(error) => {
-            log::error!("the system refused a thread: {error}");
-            None
-        }
-    }
-}
-
 async fn open_spool(settings: &Settings, clock: &Arc<dyn Clock>, status: &StatusSource) -> Spool {
     let mut wait = OPEN_AGAIN_FIRST;
     loop {
@@ -262,147 +405,5 @@ async fn open_spool(settings: &Settings, clock: &Arc<dyn Clock>, status: &Status
         status.set_opening(error.to_string());
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(OPEN_AGAIN_LAST);
-    }
-}
-
-/// The ids that network servers gave before this start. Without them a repeat is delivered twice, under the same id.
-async fn known_ids(spool: &Spool) -> ingest::ids::KnownIds {
-    let (notes, tail) = (spool.notes().to_vec(), spool.tail());
-    match in_thread(move || told::known_ids(&notes, &tail)).await {
-        Some(Ok(known)) => known,
-        Some(Err(error)) => {
-            log::warn!("ids of earlier uplinks can't be read: {error}; repeats may be delivered twice");
-            ingest::ids::KnownIds::default()
-        }
-        None => ingest::ids::KnownIds::default(),
-    }
-}
-
-/// What the rooms behind the spool are started with.
-struct Delivery<'a> {
-    config: &'a Config,
-    rooms: &'a Rooms,
-    clock: &'a Arc<dyn Clock>,
-    counters: &'a Arc<DoorCounters>,
-    status: &'a Arc<StatusSource>,
-}
-
-/// Kind and name of a lane, and where its status can be seen.
-type SeenLane = (&'static str, Arc<str>, watch::Receiver<LaneStatus>);
-
-/// The queues behind the sources.
-struct Queues {
-    heard: mpsc::Receiver<FromSource>,
-    told: mpsc::Receiver<FromServer>,
-}
-
-/// The rooms behind the spool, running.
-struct Running {
-    ingest: [tokio::task::JoinHandle<()>; 2],
-    kernel: tokio::task::JoinHandle<()>,
-    integrations: Vec<JoinHandle<()>>,
-    stopper: Stopper,
-}
-
-impl Delivery<'_> {
-    async fn start(
-        &self,
-        spool: &Spool,
-        destinations: Vec<Destination>,
-        queues: Queues,
-    ) -> Result<Running, StartError> {
-        for note in spool.notes().iter().filter(|note| note.key == ingest::DOOR_NOTE) {
-            self.counters.add_note(&note.value);
-        }
-        // The spool was opened a moment ago and lives as long as this scope: it is not closed.
-        let routes = spool.routes(self.rooms.flows.route_names().to_vec()).await.unwrap_or_default();
-        let link_up = LinkUp::new();
-        let (stopper, stop) = Stopper::new();
-        let mut integrations = Vec::new();
-        let mut lanes = Vec::new();
-        for destination in destinations {
-            // Without an account nothing was ever routed there, and nothing will be under this config.
-            let Some(account) = destination.account(spool) else { continue };
-            let (lane, seen) = destination.lane(account, spool, self.clock, &link_up)?;
-            lanes.push((destination.kind, Arc::clone(&destination.name), seen));
-            integrations.push(destination.client.start(lane, stop.clone())?);
-        }
-        // Whoever asks for the status twice gets the same answer; it is set once.
-        let _ = self
-            .status
-            .delivering
-            .set(Delivering { view: spool.view(), integrations: self.show_integrations(&lanes) });
-        let ids: Vec<RouteId> = routes.iter().map(|(route, _)| *route).collect();
-        let router = Router::new(&self.rooms.flows, ids);
-        let intake = Intake {
-            recognizer: Recognizer::new(
-                Arc::clone(&self.rooms.devices),
-                spool.notes(),
-                self.rooms.accept.clone(),
-            ),
-            router: router.clone(),
-            spool: spool.appender(),
-            counters: Arc::clone(self.counters),
-        };
-        let server = told::Server {
-            devices: Arc::clone(&self.rooms.devices),
-            router,
-            spool: spool.appender(),
-            counters: Arc::clone(self.counters),
-            known: known_ids(spool).await,
-        };
-        let ingest = [tokio::spawn(intake.run(queues.heard)), tokio::spawn(server.run(queues.told))];
-        let kernel = tokio::spawn(async move {
-            if let Err(error) = link::watch_kernel(link_up).await {
-                log::info!(
-                    "link: the kernel can't be asked for network changes ({error}); back-off alone decides"
-                );
-            }
-        });
-        Ok(Running { ingest, kernel, integrations, stopper })
-    }
-
-    /// The integrations of the config, then the failover groups.
-    fn show_integrations(&self, lanes: &[SeenLane]) -> Vec<IntegrationStatus> {
-        let seen = |kind: &str, name: &str| {
-            let found = lanes.iter().find(|lane| lane.0 == kind && *lane.1 == *name);
-            found.map(|(_, _, seen)| seen.clone())
-        };
-        let silent = |status: LaneStatus| watch::channel(status).1;
-        let now_us = self.clock.wall_us();
-        let integrations = self.config.integrations.iter().map(|integration| {
-            let (kind, name) = (integration.type_name(), integration.name.value.clone());
-            let lane = seen(kind, &name).unwrap_or_else(|| match integration.enabled {
-                true => silent(LaneStatus::starting(now_us)),
-                false => silent(LaneStatus::inactive(now_us)),
-            });
-            IntegrationStatus { name, kind, enabled: integration.enabled, lane }
-        });
-        let groups = self.rooms.flows.groups().iter().filter_map(|group| {
-            let lane = seen(GROUP_KIND, &group.flow)?;
-            Some(IntegrationStatus { name: group.flow.clone(), kind: GROUP_KIND, enabled: true, lane })
-        });
-        integrations.chain(groups).collect()
-    }
-}
-
-impl Running {
-    /// The sources have stopped by now, so the queue ends; then the integrations take their leave.
-    async fn stop(self) {
-        for task in self.ingest {
-            if task.await.is_err() {
-                log::error!("an ingest task died; uplinks of the last moments may be lost");
-            }
-        }
-        self.kernel.abort();
-        self.stopper.stop();
-        in_thread(move || {
-            for integration in self.integrations {
-                if integration.join().is_err() {
-                    log::error!("an integration's thread died");
-                }
-            }
-        })
-        .await;
     }
 }

@@ -1,9 +1,11 @@
-//! Builds every room without starting it and collects what each finds wrong.
+//! Builds every room without starting it and collects what each finds wrong, and what is valid but a trap.
+
+mod traps;
 
 use std::path::Path;
 
-use crate::agent::Agent;
-use crate::config::{Config, Durability, Place, Problem};
+use crate::agent::{Agent, Basis};
+use crate::config::{Config, Place, Problem};
 
 /// A config that the agent can run, with what should be known about it.
 #[derive(Debug)]
@@ -25,11 +27,21 @@ pub struct Checked {
 /// # Errors
 /// All problems, warnings included, if at least one is an error.
 pub fn check(path: &Path) -> Result<Checked, Vec<Problem>> {
-    let loaded = Config::load(path)?;
+    check_as(&Basis::new(), path, path)
+}
+
+/// The same for a file that stands for the config at `path`, to follow the agent of `basis`.
+///
+/// # Errors
+/// As for [`check`].
+pub fn check_as(basis: &Basis, file: &Path, path: &Path) -> Result<Checked, Vec<Problem>> {
+    let loaded = Config::load_as(file, path)?;
     let config = loaded.config;
     let mut warnings = loaded.warnings;
     let top = Place { file: path.into(), line: 1, column: 1 };
     warnings.extend(advice(&config, &top));
+    let (errors, traps): (Vec<_>, Vec<_>) = traps::of(&config).into_iter().partition(Problem::is_error);
+    warnings.extend(traps);
     let (gateway, socket, spool) =
         (config.gateway.name.clone(), config.control.socket.value.clone(), config.spool.path.value.clone());
     let agent = if config.sources.is_empty() {
@@ -38,14 +50,16 @@ pub fn check(path: &Path) -> Result<Checked, Vec<Problem>> {
                 .hint("add [source.concentrator] with type = \"semtech-udp\""),
         ])
     } else {
-        Agent::try_new(config)
+        Agent::try_new_on(basis, config)
     };
     match agent {
-        Ok(agent) => {
+        Ok(agent) if errors.is_empty() => {
             warnings.extend_from_slice(agent.warnings());
             Ok(Checked { agent, gateway, socket, spool, warnings })
         }
-        Err(mut problems) => {
+        built => {
+            let mut problems = built.err().unwrap_or_default();
+            problems.extend(errors);
             problems.extend(warnings);
             sort(&mut problems);
             Err(problems)
@@ -73,42 +87,8 @@ fn advice(config: &Config, top: &Place) -> Vec<Problem> {
             .hint("add [integration.NAME] with type = \"http\" or \"mqtt\""),
         );
     }
-    let spool = &config.spool;
-    if spool.durability.value == Durability::WriteBehind {
-        advice.push(Problem::warning(
-            &spool.durability.place,
-            "spool.durability",
-            "\"write-behind\" is not available in this version; \"immediate\" is used, which writes more and loses less",
-        ));
-    }
-    if spool.on_full.value == crate::config::OnFull::RefuseNew {
-        advice.push(Problem::warning(
-            &spool.on_full.place,
-            "spool.on_full",
-            "\"refuse-new\" is not available in this version; \"drop-oldest\" is used",
-        ));
-    }
-    if !spool.keep_delivered.value.is_zero() {
-        advice.push(Problem::warning(
-            &spool.keep_delivered.place,
-            "spool.keep_delivered",
-            "is not available in this version; delivered uplinks are deleted",
-        ));
-    }
     if let Some(listen) = &config.metrics.listen {
         advice.push(Problem::warning(&listen.place, "metrics.listen", "is not available in this version"));
-    }
-    for integration in &config.integrations {
-        let key = |key: &str| format!("integration.{}.{key}", integration.name.value);
-        if integration.order.value == crate::config::Order::LiveFirst {
-            let text = "\"live-first\" is not available in this version; \"oldest-first\" is used";
-            advice.push(Problem::warning(&integration.order.place, key("order"), text));
-        }
-        if integration.replay_rate.value > 0 {
-            let text =
-                "is not available in this version; a backlog is drained as fast as the far end takes it";
-            advice.push(Problem::warning(&integration.replay_rate.place, key("replay_rate"), text));
-        }
     }
     advice
 }

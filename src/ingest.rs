@@ -11,17 +11,20 @@
 pub mod ids;
 pub mod server;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::flow::Router;
+use crate::lorawan::accept::Accept;
 use crate::lorawan::copies::quality;
-use crate::lorawan::{Recognized, Recognizer};
+use crate::lorawan::{Devices, Recognized, Recognizer};
 use crate::metrics::{DoorCounters, DropReason};
+use crate::sightings::{ACCEPTED, Sighting, Sightings};
 use crate::source::FromSource;
 use crate::spool::{Appender, Note, Routed};
-use crate::uplink::Rx;
+use crate::uplink::{Rx, Uplink};
 
 /// Uplinks a source may have handed over that were not taken yet (RULES S32).
 pub const HAND_OVER_QUEUE: usize = 4_096;
@@ -32,17 +35,30 @@ const BATCH: usize = 64;
 /// Name of the note that carries the door counters across restarts (RULES S24).
 pub const DOOR_NOTE: &str = "door";
 
-/// The rooms between the door and the spool.
+/// What decides about an uplink on its way in. A reload puts another in its place.
 #[derive(Debug)]
-pub struct Intake {
-    /// Whose a frame is.
-    pub recognizer: Recognizer,
+pub struct Rooms {
+    /// Who may have sent it.
+    pub devices: Arc<Devices>,
     /// Where it goes.
     pub router: Router,
+    /// What each source takes in.
+    pub accept: HashMap<Arc<str>, Accept>,
+}
+
+/// The way of what is heard, from the door to the spool.
+#[derive(Debug)]
+pub struct Intake {
+    /// The rooms of now; looked at with each batch.
+    pub rooms: watch::Receiver<Arc<Rooms>>,
+    /// Whose a frame is.
+    pub recognizer: Recognizer,
     /// Where it waits.
     pub spool: Appender,
     /// What is counted.
     pub counters: Arc<DoorCounters>,
+    /// Who is heard.
+    pub sightings: Sightings,
 }
 
 impl Intake {
@@ -62,27 +78,42 @@ impl Intake {
     }
 
     fn batch_of(&mut self, taken: impl Iterator<Item = FromSource>) -> Vec<Routed> {
+        let rooms = Arc::clone(&self.rooms.borrow_and_update());
         let mut batch: Vec<(u64, Routed)> = Vec::with_capacity(taken.size_hint().0);
         for from in taken {
-            let dropped = match self.recognizer.recognize(from.source, from.heard) {
+            let (recognized, seen) =
+                self.recognizer.recognize(&rooms.devices, &rooms.accept, from.source, from.heard);
+            let fate = match recognized {
                 Recognized::Uplink { uplink, device, f_port, number } => {
-                    let routes = self.router.routes(uplink.kind, device, f_port);
-                    if routes.is_empty() {
-                        DropReason::Unrouted
+                    let routes = rooms.router.routes(uplink.kind, device, f_port);
+                    let watched = self.sightings.is_watched().then(|| Arc::new(uplink.clone()));
+                    let fate = if routes.is_empty() {
+                        Err(DropReason::Unrouted)
                     } else {
                         batch.push((number, Routed { uplink, routes }));
-                        continue;
-                    }
+                        Ok(())
+                    };
+                    (fate, watched)
                 }
                 Recognized::Copy { number, rx } => {
                     fold(&mut batch, number, rx);
-                    DropReason::Duplicate
+                    (Err(DropReason::Duplicate), None)
                 }
-                Recognized::Dropped(reason) => reason,
+                Recognized::Dropped(reason) => (Err(reason), None),
             };
-            self.counters.dropped(dropped, 1);
+            self.note(fate, seen);
         }
         batch.into_iter().map(|(_, routed)| routed).collect()
+    }
+
+    fn note(&self, (fate, uplink): (Result<(), DropReason>, Option<Arc<Uplink>>), seen: Option<Sighting>) {
+        if let Err(reason) = fate {
+            self.counters.dropped(reason, 1);
+        }
+        if let Some(seen) = seen {
+            let fate = fate.err().map_or(ACCEPTED, DropReason::as_str);
+            self.sightings.note(Sighting { fate, uplink, ..seen });
+        }
     }
 
     fn notes(&mut self) -> Vec<Note> {

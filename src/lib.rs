@@ -42,6 +42,7 @@ mod lenient_json;
 pub mod lorawan;
 pub mod metrics;
 pub mod printable;
+pub mod reload;
 pub mod render;
 pub mod server_uplink;
 pub mod sightings;

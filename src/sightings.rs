@@ -21,6 +21,9 @@ const MAX_STRANGERS: usize = 256;
 /// Frames that a slow watcher may lag behind.
 const WATCH_QUEUE: usize = 64;
 
+/// The fate of a frame that goes to the spool.
+pub const ACCEPTED: &str = "accepted";
+
 /// Who a row is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
@@ -188,7 +191,7 @@ impl Row {
 
     /// Returns how many counters are missing before this one.
     fn note(&mut self, sighting: &Sighting) -> u32 {
-        let proved = matches!(sighting.who, Who::Device(_)) && sighting.fate == "accepted";
+        let proved = matches!(sighting.who, Who::Device(_)) && sighting.fate == ACCEPTED;
         let gap = match (self.f_cnt, sighting.f_cnt) {
             (Some(last), Some(now)) if proved && now > last => now - last - 1,
             _ => 0,

@@ -200,6 +200,8 @@ pub struct Flags {
     pub retransmission: bool,
     /// Made by `test`, not by a device.
     pub simulated: bool,
+    /// Sent once more because the operator asked for it (RULES S12, S13).
+    pub replayed: bool,
 }
 
 /// One message heard from a device, under the id that it keeps on every attempt, restart and integration.

@@ -41,6 +41,7 @@ cargo fmt --check
 say "lints"
 cargo clippy --all-targets --locked -- -D warnings
 cargo clippy --all-targets --locked --no-default-features -- -D warnings
+cargo clippy --all-targets --locked --all-features -- -D warnings
 
 say "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --document-private-items --quiet

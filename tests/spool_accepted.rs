@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use packhorse::clock::ManualClock;
-use packhorse::spool::{Backend, RouteId, Routed, Settings, Spool};
+use packhorse::config::OnFull;
+use packhorse::spool::{Acceptance, Backend, RouteId, Routed, Settings, Spool};
 use packhorse::uplink::{Kind, Uplink};
 use spool_stage::disk::{Disk, Fault, Operation};
 use spool_stage::{NEVER, Stage, append, mine, two, until, uplink};
@@ -21,6 +22,8 @@ fn open(disk: &Disk) -> Spool {
         max_age: Duration::from_secs(86_400),
         // Nobody but the one who waits makes a commit.
         commit_window: NEVER,
+        keep_delivered: Duration::ZERO,
+        on_full: OnFull::DropOldest,
     };
     Spool::open(settings, &Backend::Custom(Arc::new(disk.clone())), Arc::new(ManualClock::new())).unwrap()
 }
@@ -46,7 +49,7 @@ async fn what_was_waited_for_survives_a_power_cut() {
     let two = two(&spool).await;
     append(&spool.appender(), &two.routes, [uplink(0, 40, &ManualClock::new())]).await;
     let accepted = spool.appender().append_durable(routed(1, &two.routes), Vec::new()).await.unwrap();
-    accepted.wait().await.unwrap();
+    assert_eq!(accepted.wait().await, Ok(Acceptance::Full));
     assert_eq!(survivors(&disk).await, [0, 1]);
 }
 
@@ -58,10 +61,11 @@ async fn a_barrier_waits_for_what_came_before_it() {
     let two = two(&spool).await;
     append(&spool.appender(), &two.routes, [uplink(0, 40, &ManualClock::new())]).await;
     let barrier = spool.appender().append_durable(Vec::new(), Vec::new()).await.unwrap();
-    barrier.wait().await.unwrap();
+    assert_eq!(barrier.wait().await, Ok(Acceptance::Full));
     let syncs = spool.view().borrow().syncs;
     // Now there is nothing to wait for, and no commit to make.
-    spool.appender().append_durable(Vec::new(), Vec::new()).await.unwrap().wait().await.unwrap();
+    let barrier = spool.appender().append_durable(Vec::new(), Vec::new()).await.unwrap();
+    assert_eq!(barrier.wait().await, Ok(Acceptance::Full));
     assert_eq!(spool.view().borrow().syncs, syncs);
     assert_eq!(survivors(&disk).await, [0]);
 }
@@ -78,12 +82,12 @@ async fn no_failed_commit_is_taken_for_one_that_worked() {
                 let two = two(&spool).await;
                 let appender = spool.appender();
                 let first = appender.append_durable(routed(0, &two.routes), Vec::new()).await.unwrap();
-                first.wait().await.unwrap();
+                assert_eq!(first.wait().await, Ok(Acceptance::Full));
                 disk.fail(operation, nth, fault);
                 let second = appender.append_durable(routed(1, &two.routes), Vec::new()).await.unwrap();
                 let third = appender.append_durable(routed(2, &two.routes), Vec::new()).await.unwrap();
-                second.wait().await.unwrap();
-                third.wait().await.unwrap();
+                assert_eq!(second.wait().await, Ok(Acceptance::Full));
+                assert_eq!(third.wait().await, Ok(Acceptance::Full));
                 hit += disk.faults_hit();
                 assert_eq!(survivors(&disk).await, [0, 1, 2], "{operation:?} {nth} {fault:?}");
             }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use packhorse::clock::ManualClock;
+use packhorse::config::OnFull;
 use packhorse::spool::{Backend, Entry, Note, OpenError, Routed, Settings, Settlement, Spool, View};
 use spool_stage::disk::{Disk, Fault, Operation};
 use spool_stage::{NEVER, Two, account, append, counts, entries, mine, number, two, until, uplink};
@@ -27,7 +28,14 @@ const MAX_SIZE: u64 = 256 << 10;
 const SETTLED_IN_VAIN: usize = 256;
 
 fn settings(max_size: u64, commit_window: Duration) -> Settings {
-    Settings { path: "in-memory".into(), max_size, max_age: NEVER, commit_window }
+    Settings {
+        path: "in-memory".into(),
+        max_size,
+        max_age: NEVER,
+        commit_window,
+        keep_delivered: Duration::ZERO,
+        on_full: OnFull::DropOldest,
+    }
 }
 
 fn open(disk: &Disk, settings: &Settings) -> Result<Spool, OpenError> {
@@ -42,12 +50,14 @@ async fn unless_trouble(view: &mut watch::Receiver<Arc<View>>, mut ok: impl FnMu
 /// Everything that was ever done to one disk, and what has to be on it.
 struct Model {
     random: fastrand::Rng,
+    /// Every other disk keeps what everybody has settled.
+    keep_delivered: Duration,
     next: u64,
     /// Uplinks that are in the file for good, and the accounts they are for.
     durable: BTreeMap<u64, Vec<usize>>,
-    /// Uplinks of this life, in order; `View::committed` says how many of them are durable.
+    /// Uplinks of this life, in order; `View::durable` says how many of them are durable.
     life: Vec<(u64, Vec<usize>)>,
-    /// `View::committed` when this life began.
+    /// `View::durable` when this life began.
     base: u64,
     sent: [BTreeSet<u64>; 2],
     /// Settlements that were seen to be done.
@@ -69,6 +79,7 @@ impl Model {
     fn new(seed: u64) -> Model {
         Model {
             random: fastrand::Rng::with_seed(seed),
+            keep_delivered: if seed.is_multiple_of(2) { Duration::ZERO } else { NEVER },
             next: 0,
             durable: BTreeMap::new(),
             life: Vec::new(),
@@ -85,7 +96,7 @@ impl Model {
         let clock = ManualClock::new();
         let mut batch = Vec::new();
         let mut view = spool.view();
-        let end = view.borrow().end + self.random.u64(1..24);
+        let end = view.borrow().end + self.random.u64(1..60);
         for _ in view.borrow().end..end {
             let targets = [vec![0], vec![1], vec![0, 1], vec![0, 1]][self.random.usize(..4)].clone();
             let routes = targets.iter().map(|n| two.routes[*n]).collect();
@@ -122,8 +133,8 @@ impl Model {
         waiting.truncate(60);
         let mut sent = Vec::new();
         for (seq, number) in waiting {
-            if self.random.f64() < 0.7 {
-                let settlement = if self.random.u8(..8) == 0 {
+            if self.random.f64() < 0.4 {
+                let settlement = if self.random.u8(..50) == 0 {
                     Settlement::Refused { reason: "no".into(), attempts: 1 }
                 } else {
                     Settlement::Delivered
@@ -142,10 +153,10 @@ impl Model {
 
     /// What the disk was seen to have promised when the power went.
     fn learn(&mut self, view: &View) {
-        let durable = usize::try_from(view.committed - self.base).unwrap();
+        let durable = usize::try_from(view.durable - self.base).unwrap();
         assert!(durable <= self.life.len(), "more is committed than was put in");
         self.durable.extend(self.life.drain(..durable));
-        self.base = view.committed;
+        self.base = view.durable;
     }
 
     /// Compares what is on the disk with what has to be.
@@ -226,13 +237,15 @@ impl Model {
         if early {
             disk.cut_after(self.random.usize(..40));
         }
-        let spool = match open(disk, &settings(MAX_SIZE, window)) {
-            Ok(spool) => spool,
-            Err(error) => {
-                assert!(early && error.to_string().contains("power"), "{error}");
-                return;
-            }
-        };
+        let spool =
+            match open(disk, &Settings { keep_delivered: self.keep_delivered, ..settings(MAX_SIZE, window) })
+            {
+                Ok(spool) => spool,
+                Err(error) => {
+                    assert!(early && error.to_string().contains("power"), "{error}");
+                    return;
+                }
+            };
         if let Some(two) = self.introduce(&spool).await
             && !early
         {
@@ -352,12 +365,12 @@ async fn survives(operation: Operation, nth: usize, fault: Fault) -> bool {
         spool.appender().append(uplinks.collect(), vec![note]).await.unwrap();
         // One at a time, so that the fault finds a round of every kind to hit.
         until(&mut view, "progress or trouble", |view| {
-            view.trouble.is_some() || view.committed >= batch * 3 + 3
+            view.trouble.is_some() || view.durable >= batch * 3 + 3
         })
         .await;
     }
     let after = until(&mut view, "everything committed and no trouble", |view| {
-        view.committed >= 36 && view.trouble.is_none()
+        view.durable >= 36 && view.trouble.is_none()
     });
     let after = after.await;
     let hit = disk.faults_hit() > 0;
@@ -405,7 +418,7 @@ async fn a_disk_that_comes_back_is_used_again() {
     let clock = ManualClock::new();
     let mut view = spool.view();
     append(&spool.appender(), &two.routes, [uplink(0, 10, &clock)]).await;
-    until(&mut view, "the first", |view| view.committed == 1).await;
+    until(&mut view, "the first", |view| view.durable == 1).await;
     disk.fail(Operation::Sync, 0, Fault::Lasting(io::ErrorKind::StorageFull));
     append(&spool.appender(), &two.routes, [uplink(1, 10, &clock)]).await;
     let trouble = until(&mut view, "trouble", |view| view.trouble.is_some()).await;
@@ -415,7 +428,7 @@ async fn a_disk_that_comes_back_is_used_again() {
         |view: &View| view.trouble.as_ref().is_some_and(|trouble| trouble.contains("the disk is gone"));
     until(&mut view, "why it can't be opened", says).await;
     disk.heal();
-    let after = until(&mut view, "all three", |view| view.committed == 3 && view.trouble.is_none()).await;
+    let after = until(&mut view, "all three", |view| view.durable == 3 && view.trouble.is_none()).await;
     assert_eq!(after.generation, 1);
     assert_eq!(mine(&two.ledgers[0]).into_iter().map(|(_, n)| n).collect::<Vec<_>>(), [0, 1, 2]);
     spool.close();
@@ -430,7 +443,7 @@ async fn closing_does_not_wait_for_a_dead_disk() {
     let two_of = two(&spool).await;
     let clock = ManualClock::new();
     append(&spool.appender(), &two_of.routes, [uplink(0, 10, &clock)]).await;
-    until(&mut spool.view(), "the first", |view| view.committed == 1).await;
+    until(&mut spool.view(), "the first", |view| view.durable == 1).await;
     disk.fail(Operation::Write, 0, Fault::Lasting(io::ErrorKind::Other));
     append(&spool.appender(), &two_of.routes, [uplink(1, 10, &clock)]).await;
     until(&mut spool.view(), "trouble", |view| view.trouble.is_some()).await;

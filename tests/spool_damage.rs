@@ -53,7 +53,7 @@ async fn is_fresh(stage: &Stage, spool: Spool, suffix: &str) {
     assert_eq!((view.records, view.accounts.len()), (0, 0));
     let two = two(&spool).await;
     append(&spool.appender(), &two.routes, [stage.uplink(7)]).await;
-    let view = until(&mut spool.view(), "the fresh spool to take a record", |view| view.committed == 1).await;
+    let view = until(&mut spool.view(), "the fresh spool to take a record", |view| view.durable == 1).await;
     assert_eq!(view.set_aside.as_ref(), Some(&aside), "still shown");
     assert_eq!(mine(&two.ledgers[0]).len(), 1);
     spool.close();
@@ -226,7 +226,7 @@ async fn an_open_spool_is_in_use_and_stays_whole() {
     assert!(!stage.beside("damaged").exists());
     let two = two(&spool).await;
     append(&spool.appender(), &two.routes, [stage.uplink(3)]).await;
-    until(&mut spool.view(), "a fourth record", |view| view.committed == 4).await;
+    until(&mut spool.view(), "a fourth record", |view| view.durable == 4).await;
     assert_eq!(mine(&two.ledgers[0]).len(), 4);
 }
 

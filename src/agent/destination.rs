@@ -11,14 +11,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::config::{self, Config, IntegrationKind, Problem};
+use crate::config::{self, Config, IntegrationKind, Order, Problem};
 use crate::delivery::{Lane, LaneSettings, LaneStatus, LinkUp};
 use crate::dial::Dial;
-use crate::flow::{Flows, GROUP_KIND, Plan};
+use crate::flow::{Flows, GROUP_KIND, Plan, Variant};
 use crate::history::History;
 use crate::integration::{Group, Integration};
 use crate::render::Interpreter;
-use crate::spool::{AccountId, ReadError, Spool};
+use crate::spool::{AccountId, ReadError, RouteId, Spool};
 
 /// What stands behind the client id of a connection that empties the backlog of an earlier config.
 const LEFT: &str = "left";
@@ -31,10 +31,21 @@ pub(super) struct Destination {
     /// The integration's name, or the group's flow.
     pub(super) name: Arc<str>,
     pub(super) client: Integration,
-    retry: config::Retry,
-    seed: u64,
+    pub(super) identity: Identity,
     /// Its last attempts.
     pub(super) history: History,
+    retry: config::Retry,
+    seed: u64,
+    order: Order,
+    replay_rate: u32,
+}
+
+/// Everything that a lane and its client are made of: if it is the same, nothing has to be restarted.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Identity {
+    gateway: String,
+    /// The integration, or a group's members with what the flow overrides for each.
+    members: Vec<(config::Integration, Vec<Variant>)>,
     /// `None` for a group, which has one variant.
     plan: Option<Plan>,
 }
@@ -53,19 +64,25 @@ pub(super) fn build(
     let mut destinations = Vec::new();
     for integration in &config.integrations {
         let plan = flows.plan(&integration.name);
-        let client = match speaks_in_its_group(flows, &integration.name) {
-            true => Integration::try_new(&as_second(integration, LEFT), dial, interpreter, &plan.variants),
-            false => Integration::try_new(integration, dial, interpreter, &plan.variants),
+        let integration = match speaks_in_its_group(flows, &integration.name) {
+            true => as_second(integration, LEFT),
+            false => integration.clone(),
         };
-        match client {
+        match Integration::try_new(&integration, dial, interpreter, &plan.variants) {
             Ok(client) if integration.enabled => destinations.push(Destination {
                 kind: integration.type_name(),
                 name: Arc::from(integration.name.value.as_str()),
                 client,
                 retry: integration.retry.clone(),
                 seed: seed(&config.gateway.name, &integration.name),
+                order: integration.order.value,
+                replay_rate: integration.replay_rate.value,
                 history: History::new(config.history.records),
-                plan: Some(plan),
+                identity: Identity {
+                    gateway: config.gateway.name.clone(),
+                    members: vec![(integration.clone(), plan.variants.clone())],
+                    plan: Some(plan),
+                },
             }),
             Ok(_) => {}
             Err(more) => problems.extend(more),
@@ -92,7 +109,8 @@ fn group_of(
     interpreter: &Interpreter,
 ) -> Result<Option<Destination>, Vec<Problem>> {
     let mut members = Vec::new();
-    let mut retry = None;
+    let mut made_of = Vec::new();
+    let mut first = None;
     for (name, variant) in &group.members {
         let Some(integration) = config.integrations.iter().find(|it| it.name.value == *name) else {
             continue;
@@ -102,18 +120,22 @@ fn group_of(
             false => as_second(integration, &group.flow),
         };
         let client = Integration::try_new(&integration, dial, interpreter, std::slice::from_ref(variant))?;
-        retry.get_or_insert_with(|| integration.retry.clone());
+        made_of.push((integration.clone(), vec![variant.clone()]));
+        // The lane is the group's, and keeps to the rules of the member that is preferred.
+        first.get_or_insert(integration);
         members.push((Arc::from(name.as_str()), client));
     }
-    let (Some(retry), Some(members)) = (retry, Group::new(members)) else { return Ok(None) };
+    let (Some(first), Some(members)) = (first, Group::new(members)) else { return Ok(None) };
     Ok(Some(Destination {
         kind: GROUP_KIND,
         name: Arc::from(group.flow.as_str()),
         client: Integration::Group(members),
-        retry,
+        retry: first.retry,
         seed: seed(&config.gateway.name, &group.flow),
+        order: first.order.value,
+        replay_rate: first.replay_rate.value,
         history: History::new(config.history.records),
-        plan: None,
+        identity: Identity { gateway: config.gateway.name.clone(), members: made_of, plan: None },
     }))
 }
 
@@ -149,7 +171,7 @@ impl Destination {
         Some(ours.id)
     }
 
-    /// Its lane, and where the lane's status can be seen.
+    /// Its lane, where the lane's status can be seen, and the routes that lead to it.
     ///
     /// # Errors
     /// The spool can't be read.
@@ -159,21 +181,25 @@ impl Destination {
         spool: &Spool,
         clock: &Arc<dyn Clock>,
         link_up: &LinkUp,
-    ) -> Result<(Lane, watch::Receiver<LaneStatus>), ReadError> {
+    ) -> Result<(Lane, watch::Receiver<LaneStatus>, Vec<RouteId>), ReadError> {
         let routes = spool.routes_of(account)?;
-        let variant_of: HashMap<_, _> = match &self.plan {
+        let variant_of: HashMap<_, _> = match &self.identity.plan {
             Some(plan) => routes.iter().map(|(route, flow)| (*route, plan.variant_of(flow))).collect(),
             None => HashMap::new(),
         };
-        let ledger = spool.ledger(account, routes.into_iter().map(|(route, _)| route).collect());
+        let routes: Vec<RouteId> = routes.into_iter().map(|(route, _)| route).collect();
+        let ledger = spool.ledger(account, routes.clone());
         let settings = LaneSettings {
             name: Arc::clone(&self.name),
             retry: self.retry.clone(),
             ordering: self.client.ordering(),
             seed: self.seed,
+            order: self.order,
+            replay_rate: self.replay_rate,
             variant_of,
             history: self.history.clone(),
         };
-        Ok(Lane::new(settings, ledger, Arc::clone(clock), link_up.clone()))
+        let (lane, seen) = Lane::new(settings, ledger, Arc::clone(clock), link_up.clone());
+        Ok((lane, seen, routes))
     }
 }

@@ -1,14 +1,16 @@
 //! `packhorse run`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
-use crate::agent::{Agent, StartError};
+use crate::agent::{Agent, StartError, Steering};
 use crate::check::{self, Checked};
 use crate::delivery::Stopper;
+use crate::reload::{self, Reloader};
 use crate::spool::Deaths;
 
 use super::{Exit, logging};
@@ -18,6 +20,9 @@ const EARLY: Duration = Duration::from_secs(60);
 
 /// Threads for blocking work of the main runtime; it has next to none.
 const BLOCKING_THREADS: usize = 2;
+
+/// Orders that may wait for the one before them.
+const ORDERS: usize = 4;
 
 pub(super) fn run(config: &Path, verbose: bool) -> Exit {
     logging::start(verbose, None);
@@ -36,9 +41,10 @@ pub(super) fn run(config: &Path, verbose: bool) -> Exit {
         log::warn!("{warning}");
     }
     let Checked { agent, spool, .. } = checked;
+    let candidate = reload::candidate_beside(&spool);
     let deaths = Deaths::beside(&spool);
     die_on_panic(deaths.clone());
-    match serve(agent, deaths) {
+    match serve(agent, deaths, config, candidate) {
         Ok(()) => Exit::Done,
         Err(error) => {
             log::error!("{error}");
@@ -47,7 +53,7 @@ pub(super) fn run(config: &Path, verbose: bool) -> Exit {
     }
 }
 
-fn serve(agent: Agent, deaths: Deaths) -> Result<(), StartError> {
+fn serve(agent: Agent, deaths: Deaths, config: &Path, candidate: PathBuf) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -69,7 +75,11 @@ fn serve(agent: Agent, deaths: Deaths) -> Result<(), StartError> {
             tokio::time::sleep(EARLY).await;
             survived.forget();
         });
-        agent.run(stop, |_| notify(NotifyState::Ready)).await
+        let (changes, to_become) = mpsc::channel(1);
+        let (orders, asked) = mpsc::channel(ORDERS);
+        let reloader = Reloader::new(config, candidate, agent.basis(), changes);
+        tokio::spawn(reloader.run(asked, signal(SignalKind::hangup())?));
+        agent.run(stop, Steering { changes: to_become, orders }, |_| notify(NotifyState::Ready)).await
     })?;
     deaths.forget();
     Ok(())

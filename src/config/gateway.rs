@@ -43,7 +43,7 @@ pub(super) fn spool(table: &mut Table<'_>) -> Spool {
         max_size: table.size("max_size", 1 << 20..=1 << 40),
         max_age: table.duration("max_age", days(30), age).value,
         on_full: table.choice("on_full", OnFull::DropOldest, OnFull::NAMES),
-        durability: table.choice("durability", Durability::Immediate, Durability::NAMES),
+        durability: table.choice("durability", Durability::WriteBehind, Durability::NAMES),
         commit_after: table.duration("commit_after", seconds(3), window).value,
         keep_delivered: table.duration("keep_delivered", seconds(0), kept),
     }

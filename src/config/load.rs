@@ -26,6 +26,14 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, warnings included, sorted by place; at least one is an error.
     pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
+        Config::load_as(path, path)
+    }
+
+    /// Reads `path`, which stands for the file `config`: that is where relative paths start, and what problems name.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn load_as(path: &Path, config: &Path) -> Result<Loaded, Vec<Problem>> {
         let text = text::read(path).map_err(|why| {
             vec![Problem {
                 severity: Severity::Error,
@@ -35,7 +43,7 @@ impl Config {
                 hint: Some("name another file with --config FILE".to_owned()),
             }]
         })?;
-        Config::parse(&text, path)
+        Config::parse(&text, config)
     }
 
     /// The same for a text that stands for the file `path`: relative paths start at its folder.

@@ -5,5 +5,6 @@
 //! (RULES S35). This version answers `GET /status`.
 
 pub mod client;
+pub mod orders;
 pub mod server;
 pub mod status;

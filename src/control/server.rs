@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::orders::{Asked, Order};
 use super::status::StatusSource;
 
 /// RULES S35.
@@ -72,15 +73,16 @@ impl Server {
     }
 
     /// Answers until dropped.
-    pub async fn serve(&self, status: Arc<StatusSource>) {
+    pub async fn serve(&self, status: Arc<StatusSource>, orders: mpsc::Sender<Asked>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let status = Arc::clone(&status);
+                    let (status, orders) = (Arc::clone(&status), orders.clone());
                     tokio::spawn(async move {
-                        let answered = tokio::time::timeout(REQUEST_TIME, answer(stream, &status)).await;
+                        let answered =
+                            tokio::time::timeout(REQUEST_TIME, answer(stream, &status, &orders)).await;
                         if !matches!(answered, Ok(Ok(()))) {
                             log::debug!("control: a request was broken off");
                         }
@@ -103,10 +105,15 @@ impl Drop for Server {
     }
 }
 
-async fn answer(mut stream: UnixStream, status: &StatusSource) -> io::Result<()> {
+async fn answer(
+    mut stream: UnixStream,
+    status: &StatusSource,
+    orders: &mpsc::Sender<Asked>,
+) -> io::Result<()> {
     let head = read_head(&mut stream).await?;
     let (code, body) = match request_of(&head) {
         Some(("GET", "/status")) => ("200 OK", status.snapshot().to_string()),
+        Some(("POST", "/reload")) => ordered(orders, Order::Reload).await,
         Some((_, "/status")) => ("405 Method Not Allowed", error_body("only GET is allowed here")),
         Some(_) => ("404 Not Found", error_body("this version answers GET /status")),
         None => ("400 Bad Request", error_body("not an HTTP/1.1 request")),
@@ -118,6 +125,19 @@ async fn answer(mut stream: UnixStream, status: &StatusSource) -> io::Result<()>
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(body.as_bytes()).await?;
     stream.shutdown().await
+}
+
+async fn ordered(orders: &mpsc::Sender<Asked>, order: Order) -> (&'static str, String) {
+    let (reply, answer) = oneshot::channel();
+    let gone = Err("the agent is stopping".to_owned());
+    let answer = match orders.send(Asked { order, reply }).await {
+        Ok(()) => answer.await.unwrap_or(gone),
+        Err(_) => gone,
+    };
+    match answer {
+        Ok(text) => ("200 OK", serde_json::json!({ "changed": text }).to_string()),
+        Err(why) => ("409 Conflict", error_body(&why)),
+    }
 }
 
 async fn read_head(stream: &mut UnixStream) -> io::Result<Vec<u8>> {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, rfc3339};
 use crate::delivery::LaneStatus;
+use crate::history::History;
 use crate::metrics::{DoorCounters, DropReason};
 use crate::spool::{AccountView, View};
 use crate::uplink::Moment;
@@ -24,6 +25,8 @@ pub struct IntegrationStatus {
     pub enabled: bool,
     /// Its lane's status.
     pub lane: watch::Receiver<LaneStatus>,
+    /// Its last attempts.
+    pub history: History,
 }
 
 /// What becomes known once the spool is open.
@@ -53,7 +56,7 @@ pub struct StatusSource {
     /// Why the spool is not open yet.
     pub opening: Mutex<String>,
     /// Set once it is.
-    pub delivering: std::sync::OnceLock<Delivering>,
+    pub delivering: Mutex<Option<Arc<Delivering>>>,
 }
 
 impl StatusSource {
@@ -62,10 +65,21 @@ impl StatusSource {
         *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
+    /// What is running behind the spool, from now on.
+    pub fn show(&self, delivering: Delivering) {
+        *self.delivering.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(delivering));
+    }
+
+    /// What is running behind the spool; `None` before it is open.
+    pub fn delivering(&self) -> Option<Arc<Delivering>> {
+        self.delivering.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The status now.
     pub fn snapshot(&self) -> Value {
-        let view = self.delivering.get().map(|delivering| delivering.view.borrow().clone());
-        let integrations = match (self.delivering.get(), &view) {
+        let delivering = self.delivering();
+        let view = delivering.as_ref().map(|delivering| delivering.view.borrow().clone());
+        let integrations = match (&delivering, &view) {
             (Some(delivering), Some(view)) => self.integrations(delivering, view),
             _ => Vec::new(),
         };
@@ -106,6 +120,9 @@ impl StatusSource {
             "path": self.spool_path,
             "records": view.map_or(0, |view| view.records),
             "bytes": view.map_or(0, |view| view.bytes),
+            "kept": view.map_or(0, |view| view.kept),
+            "kept_bytes": view.map_or(0, |view| view.kept_bytes),
+            "losses": view.map_or(0, |view| view.losses),
             "max_size": self.spool_max_size,
             "syncs": view.map_or(0, |view| view.syncs),
             "set_aside": set_aside.map(|aside| json!({ "path": aside.path, "reason": aside.reason })),
@@ -179,6 +196,9 @@ fn entry(
     entry.insert("delivered".into(), json!(account.map_or(0, |account| account.delivered)));
     entry.insert("dead_letters".into(), json!(account.map_or(0, |account| account.dead_letters)));
     entry.insert("dropped".into(), Value::Object(lost));
+    let replay = account.and_then(|account| account.replay);
+    let replay = replay.map(|replay| json!({ "left": replay.left, "missed": replay.missed }));
+    entry.insert("replay".into(), json!(replay));
     // Every entry has every key; only a lane can fill these.
     for key in ["since", "in_flight", "oldest_s", "last_success", "last_error"] {
         entry.insert(key.into(), Value::Null);

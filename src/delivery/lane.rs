@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::config::{OnReject, Retry, Strategy};
+use crate::config::{OnReject, Order, Retry, Strategy};
 use crate::history::{Entry, Exchange, History, Standing};
 use crate::lorawan;
 use crate::spool::{Ledger, ReadError, RouteId, Settlement};
@@ -17,6 +17,7 @@ use crate::uplink::{Kind, OrderKey, Uplink};
 use super::backoff::Backoff;
 use super::link::LinkUp;
 use super::outcome::{Blame, Failure, Outcome, Receipt, Report};
+use super::pace::Pace;
 use super::status::LaneStatus;
 use super::window::{Lease, Window};
 
@@ -46,6 +47,11 @@ pub struct LaneSettings {
     pub ordering: Ordering,
     /// Seed of the jitter: of this gateway and integration.
     pub seed: u64,
+    /// Whether newer or older uplinks go first (RULES S14).
+    pub order: Order,
+    /// How many uplinks that have waited are sent a second; 0: no limit. Waited has what was heard before the last reconnect,
+    /// or is sent once more.
+    pub replay_rate: u32,
     /// Which variant of the integration a route is sent as; a route that is not here, as the plain one, 0.
     pub variant_of: HashMap<RouteId, usize>,
     /// Where its attempts are noted.
@@ -63,12 +69,15 @@ pub struct Lane {
     history: History,
     window: Window,
     backoff: Backoff,
+    pace: Pace,
     /// No attempt before this.
     not_before: Option<Instant>,
     /// Back-offs and blocks so far. What was leased before the last one says nothing about the time after it.
     epoch: u64,
     /// The far end was out of reach or refused us, so that its next success is news for the other lanes.
     out_of_reach: bool,
+    /// The far end has not been reached since it failed, or at all: the next time is a reconnect.
+    was_away: bool,
     /// The log has a line about the present trouble, and is owed one about its end.
     told: bool,
     refusals: u32,
@@ -87,10 +96,10 @@ impl Lane {
         clock: Arc<dyn Clock>,
         link_up: LinkUp,
     ) -> (Lane, watch::Receiver<LaneStatus>) {
-        let LaneSettings { name, retry, ordering, seed, variant_of, history } = settings;
+        let LaneSettings { name, retry, ordering, seed, order, replay_rate, variant_of, history } = settings;
         let (status, seen) = watch::channel(LaneStatus::starting(clock.wall_us()));
         let lane = Lane {
-            window: Window::new(Arc::clone(&name), ordering, ledger, variant_of),
+            window: Window::new(Arc::clone(&name), ordering, order, ledger, variant_of),
             backoff: Backoff::new(&retry, seed),
             name,
             retry,
@@ -98,9 +107,11 @@ impl Lane {
             link_up,
             status,
             history,
+            pace: Pace::new(replay_rate),
             not_before: None,
             epoch: 0,
             out_of_reach: false,
+            was_away: true,
             told: false,
             refusals: 0,
             refused_key: None,
@@ -126,7 +137,11 @@ impl Lane {
         if !self.may_send() {
             return None;
         }
-        let lease = self.window.lease(self.epoch)?;
+        let now = Instant::now();
+        let lease = self.window.lease(self.epoch, self.pace.wait_until(now).is_none())?;
+        if lease.has_waited {
+            self.pace.take(now);
+        }
         self.show(|_| {});
         Some(lease)
     }
@@ -148,18 +163,15 @@ impl Lane {
             tokio::task::yield_now().await;
             return;
         }
-        let until = self.not_before;
+        let until = self.not_before.into_iter().chain(self.paced_until()).min();
         let kicked = tokio::select! {
             changed = self.window.ledger.view().changed() => {
-                if changed.is_err() {
-                    // The spool is closed: the agent is stopping and nothing will come any more.
-                    std::future::pending::<()>().await;
-                }
+                wait_if_closed(changed).await;
                 false
             }
             () = self.link_up.heard() => true,
             () = sleep_until(until) => {
-                self.not_before = None;
+                self.not_before = self.not_before.filter(|until| *until > Instant::now());
                 false
             }
         };
@@ -168,15 +180,31 @@ impl Lane {
         }
     }
 
+    /// When the next record may go, if it has waited and has to wait some more.
+    fn paced_until(&self) -> Option<Instant> {
+        self.pace.wait_until(Instant::now()).filter(|_| self.window.next_has_waited())
+    }
+
     /// Waits until an attempt may start, be there a record or not (MQTT connects for its birth alone). Safe to cancel.
     pub async fn may_attempt(&mut self) {
         // Nothing is leased before there is a connection, but the status can say how old the oldest record is.
         self.look();
         self.show(|_| {});
-        while let Some(until) = self.not_before.filter(|until| *until > Instant::now()) {
+        loop {
+            let until = self.not_before.filter(|until| *until > Instant::now());
+            let is_paused = self.window.is_paused();
+            if until.is_none() && !is_paused {
+                break;
+            }
             let kicked = tokio::select! {
                 () = self.link_up.heard() => true,
-                () = tokio::time::sleep_until(until) => false,
+                () = sleep_until(until), if until.is_some() => false,
+                changed = self.window.ledger.view().changed() => {
+                    wait_if_closed(changed).await;
+                    self.look();
+                    self.show(|_| {});
+                    false
+                }
             };
             if kicked {
                 self.kick();
@@ -301,6 +329,7 @@ impl Lane {
     /// acknowledged record does.
     pub fn reached(&mut self) {
         self.look();
+        self.is_back();
         if self.window.is_empty() && !self.window.wants_rows() {
             self.well(None);
         }
@@ -331,12 +360,20 @@ impl Lane {
         let failures = self.status.borrow().failures();
         let now_us = self.clock.wall_us();
         self.show(|status| status.success(delivered_us, now_us));
+        self.is_back();
         // Refused records were answered: the link was up all the time, and the others need not be told.
         if std::mem::take(&mut self.out_of_reach) {
             self.link_up.signal_others();
         }
         if std::mem::take(&mut self.told) {
             log::info!("{}: well again after {failures} failed attempts", self.name);
+        }
+    }
+
+    /// The far end is there. If it was away, what is in the log by now has waited.
+    fn is_back(&mut self) {
+        if std::mem::take(&mut self.was_away) {
+            self.window.reconnected();
         }
     }
 
@@ -397,6 +434,7 @@ impl Lane {
     /// to blame (RULES S8).
     fn fail(&mut self, failure: &Failure, epoch: Option<u64>) {
         self.out_of_reach |= failure.blame != Blame::Record;
+        self.was_away |= failure.blame != Blame::Record;
         match failure.blame {
             Blame::Endpoint if self.clock.trusted() => self.block(failure),
             Blame::Endpoint | Blame::Record => self.back_off(failure, None, epoch),
@@ -463,11 +501,25 @@ impl Lane {
         let waiting = self.not_before.is_some_and(|until| until > Instant::now());
         let status = self.status.borrow();
         let careful = status.is_blocked() || status.failing();
-        !waiting && self.window.ledger.has_credit() && !(careful && self.in_flight() > 0)
+        let held_back = waiting || self.window.is_paused() || (careful && self.in_flight() > 0);
+        !held_back && self.window.ledger.has_credit()
     }
 
     /// Follows the spool and reads on where records are wanted.
     fn look(&mut self) {
+        let was_paused = self.window.is_paused();
+        self.follow();
+        let is_paused = self.window.is_paused();
+        if was_paused != is_paused {
+            // Whoever says "go on" does not mean "after the back-off".
+            self.not_before = self.not_before.filter(|_| is_paused);
+            let now_us = self.clock.wall_us();
+            self.show(|status| status.pause(is_paused, now_us));
+            log::info!("{}: {}", self.name, if is_paused { "paused" } else { "goes on" });
+        }
+    }
+
+    fn follow(&mut self) {
         match self.window.follow_spool().and_then(|()| self.window.refill()) {
             Ok(()) => self.unread = 0,
             Err(error) => self.cannot_read(&error),
@@ -498,6 +550,13 @@ fn input_of(uplink: &Uplink) -> String {
     match uplink.kind {
         Kind::App => String::from_utf8_lossy(&uplink.content).into_owned(),
         Kind::Lorawan | Kind::Join | Kind::Other => data_encoding::HEXLOWER.encode(&uplink.content),
+    }
+}
+
+/// A closed spool means that the agent is stopping and nothing will come any more.
+async fn wait_if_closed(changed: Result<(), watch::error::RecvError>) {
+    if changed.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

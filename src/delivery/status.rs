@@ -22,6 +22,8 @@ pub enum State {
     Inactive,
     /// The last attempt failed.
     Degraded,
+    /// The operator wants nothing sent; the backlog grows.
+    Paused,
     /// At least three failures and 30 s without success; retried.
     Down,
     /// The far end refuses us; probed.
@@ -35,6 +37,7 @@ impl State {
             State::Active => "active",
             State::Inactive => "inactive",
             State::Degraded => "degraded",
+            State::Paused => "paused",
             State::Down => "down",
             State::Blocked => "blocked",
         }
@@ -56,6 +59,7 @@ pub struct LastError {
 #[derive(Clone, Debug)]
 pub struct LaneStatus {
     inactive: bool,
+    paused: bool,
     blocked: bool,
     /// The far end was well since the lane began, or began anew.
     proved: bool,
@@ -80,6 +84,7 @@ impl LaneStatus {
     pub fn starting(now_us: i64) -> LaneStatus {
         LaneStatus {
             inactive: false,
+            paused: false,
             blocked: false,
             proved: false,
             failures: 0,
@@ -103,6 +108,8 @@ impl LaneStatus {
         let failing_for = self.failing_since.map_or(Duration::ZERO, |since| now.duration_since(since));
         if self.inactive {
             State::Inactive
+        } else if self.paused {
+            State::Paused
         } else if self.blocked {
             State::Blocked
         } else if self.failures == 0 {
@@ -141,6 +148,11 @@ impl LaneStatus {
 
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    pub(super) fn pause(&mut self, paused: bool, now_us: i64) {
+        self.paused = paused;
+        self.since_us = now_us;
     }
 
     pub(super) fn success(&mut self, delivered_us: Option<i64>, now_us: i64) {

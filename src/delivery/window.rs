@@ -6,22 +6,28 @@
 //! and no state of the far end; that is the lane's.
 //!
 //! Invariants:
-//! - Between two held records everything is settled, somebody else's, or of a format this version does not know; the last
-//!   kind is never covered by a settlement.
+//! - Within a part of the log that is read ([`unread`](super::unread)) everything between two held records is settled,
+//!   somebody else's, or of a format this version does not know; the last kind is never covered by a settlement.
 //! - A lease of an earlier generation of the spool settles nothing: its number may mean another record now. It still counts
 //!   as under way until it ends.
+//! - What was purged is the spool's to settle: it is let go of, and no settlement of ours reaches over it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::config::Order;
 use crate::lorawan;
 use crate::spool::{Entry, Ledger, MAX_RANGES, ReadError, RouteId, Routed, Settled, Settlement};
 use crate::uplink::{Moment, OrderKey, Uplink};
 
 use super::lane::Ordering;
+use super::unread::{Region, Unread};
 
 /// Refill when fewer records than this wait.
 const LOW_WATER: usize = 16;
+
+/// Records from before the last reconnect that are held while newer ones go first: the others need room.
+const MAX_OLDER: usize = 32;
 
 /// Rows a scan reads at a time, how many scans make a refill, and the bytes of content at which it stops. A backlog of
 /// somebody else's is passed over in steps, so that a stop or an answer never waits for all of it.
@@ -44,6 +50,8 @@ pub struct Lease {
     pub attempt: u32,
     /// Which of the integration's variants is to be sent: 0 is the plain one.
     pub variant: usize,
+    /// It was heard before the last reconnect, or is sent once more.
+    pub(super) has_waited: bool,
     /// The record was sent in another variant before: this one needs a key of its own (RULES S5).
     pub extra: bool,
 }
@@ -52,8 +60,6 @@ pub struct Lease {
 pub(super) struct Item {
     /// The first number that is settled along with this record: those in between are not ours.
     from: u64,
-    /// What its settlement must never reach below: one more than the last record of an unknown format before it.
-    not_below: u64,
     seq: u64,
     pub(super) uplink: Arc<Uplink>,
     pub(super) key: OrderKey,
@@ -78,45 +84,61 @@ struct Orphan {
 pub(super) struct Window {
     name: Arc<str>,
     ordering: Ordering,
+    order: Order,
     pub(super) ledger: Ledger,
     /// What a route is sent as; a route that is not here, as 0.
     variant_of: HashMap<RouteId, usize>,
     /// Ascending; at most [`MAX_RANGES`].
     items: VecDeque<Item>,
     orphans: Vec<Orphan>,
-    /// What the spool had stored as settled when the window last started from it.
-    settled: Settled,
+    unread: Unread,
     generation: Option<u64>,
-    /// The next number to read, the end of the log, and the first number that the next record's settlement covers.
-    cursor: u64,
+    /// The end of the log.
     end: u64,
-    span_from: u64,
-    not_below: u64,
-    /// The last row read was of an unknown format.
-    in_unknown: bool,
+    /// The end of the log at the last reconnect: what lies below has waited.
+    waited_below: u64,
+    /// No record below was left by eviction and expiry.
+    floor: u64,
+    /// Nothing below is ours any more, and the spool may still be at settling it.
+    purged_below: u64,
+    is_purging: bool,
+    paused: bool,
+    /// It has started from what is stored, and has not seen the end of the log since.
+    is_new: bool,
+}
+
+/// A part of the log that may be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Tail,
+    Oldest,
 }
 
 impl Window {
     pub(super) fn new(
         name: Arc<str>,
         ordering: Ordering,
+        order: Order,
         ledger: Ledger,
         variant_of: HashMap<RouteId, usize>,
     ) -> Window {
         Window {
             name,
             ordering,
+            order,
             ledger,
             variant_of,
             items: VecDeque::new(),
             orphans: Vec::new(),
-            settled: Settled::default(),
+            unread: Unread::after(Settled::default()),
             generation: None,
-            cursor: 0,
             end: 0,
-            span_from: 0,
-            not_below: 0,
-            in_unknown: false,
+            waited_below: 0,
+            floor: 0,
+            purged_below: 0,
+            is_purging: false,
+            paused: false,
+            is_new: false,
         }
     }
 
@@ -129,15 +151,21 @@ impl Window {
         self.items.is_empty()
     }
 
+    /// Whether the operator wants nothing sent.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// When the oldest held record was heard.
     pub(super) fn oldest(&self) -> Option<Moment> {
         self.items.front().map(|item| item.uplink.at)
     }
 
-    /// Leases the next record that its order allows.
-    pub(super) fn lease(&mut self, epoch: u64) -> Option<Lease> {
+    /// Leases the next record that its order allows; one that has waited only if `may_catch_up`.
+    pub(super) fn lease(&mut self, epoch: u64, may_catch_up: bool) -> Option<Lease> {
         let generation = self.generation?;
-        let at = self.pick()?;
+        let at = self.pick().filter(|(_, has_waited)| may_catch_up || !has_waited);
+        let (at, has_waited) = at?;
         let item = self.items.get_mut(at)?;
         item.leased = true;
         Some(Lease {
@@ -147,16 +175,32 @@ impl Window {
             uplink: Arc::clone(&item.uplink),
             attempt: item.attempts.saturating_add(1),
             variant: item.variants.front().copied().unwrap_or_default(),
+            has_waited,
             extra: item.ended.is_some(),
         })
     }
 
-    fn pick(&self) -> Option<usize> {
-        let free = |item: &Item| match self.ordering {
+    /// Whether the next record to be leased is one that has waited.
+    pub(super) fn next_has_waited(&self) -> bool {
+        self.pick().is_some_and(|(_, has_waited)| has_waited)
+    }
+
+    /// The place of the next record, and whether it has waited.
+    fn pick(&self) -> Option<(usize, bool)> {
+        let is_free = |item: &Item| match self.ordering {
             Ordering::Stream => !item.leased,
             Ordering::PerKey => !item.leased && !self.is_busy(item.key),
         };
-        self.items.iter().position(free)
+        let newer = match self.order {
+            Order::OldestFirst => None,
+            Order::LiveFirst => self.items.iter().position(|item| is_free(item) && !self.has_waited(item)),
+        };
+        let at = newer.or_else(|| self.items.iter().position(is_free))?;
+        Some((at, self.items.get(at).is_some_and(|item| self.has_waited(item))))
+    }
+
+    fn has_waited(&self, item: &Item) -> bool {
+        item.seq < self.waited_below || item.uplink.flags.replayed
     }
 
     fn is_busy(&self, key: OrderKey) -> bool {
@@ -202,16 +246,22 @@ impl Window {
 
     /// Notices that the spool was reopened, or has let go of records that are still held here.
     pub(super) fn follow_spool(&mut self) -> Result<(), ReadError> {
-        let (generation, floor, end) = {
-            let view = self.ledger.view().borrow_and_update();
-            (view.generation, view.floor, view.end)
-        };
+        let view = Arc::clone(&self.ledger.view().borrow_and_update());
+        let (generation, floor, end) = (view.generation, view.floor, view.end);
         if self.generation != Some(generation) {
             let settled = self.ledger.settled()?;
             self.start_again(generation, settled);
         }
         self.end = end;
+        if std::mem::take(&mut self.is_new) {
+            self.reconnected();
+        }
         self.drop_below(floor);
+        if let Some(account) = self.ledger.account(&view) {
+            self.paused = account.paused;
+            self.is_purging = account.is_purging;
+            self.drop_purged(account.purged_below);
+        }
         Ok(())
     }
 
@@ -222,39 +272,81 @@ impl Window {
         }
         self.items.clear();
         self.generation = Some(generation);
-        self.cursor = settled.low();
-        self.span_from = settled.low();
-        self.not_below = settled.low();
-        self.settled = settled;
+        self.unread = Unread::after(settled);
+        self.is_new = true;
+        self.floor = 0;
+        self.purged_below = 0;
     }
 
-    /// Lets go of records that the spool has evicted or expired. Whoever comes next settles the gap along with itself. A
-    /// leased one stays until its lease ends.
-    fn drop_below(&mut self, floor: u64) {
-        let mut gap_from = None;
-        self.items.retain_mut(|item| {
-            if item.seq < floor && !item.leased {
-                gap_from.get_or_insert(item.from);
-                return false;
-            }
-            if let Some(from) = gap_from.take() {
-                item.from = item.from.min(item.not_below.max(from));
-            }
-            true
-        });
-        if let Some(from) = gap_from {
-            self.span_from = self.span_from.min(self.not_below.max(from));
+    /// What is in the log now has waited; with "live-first" what comes from now on goes before it (RULES S14).
+    pub(super) fn reconnected(&mut self) {
+        self.waited_below = self.end;
+        if self.order == Order::LiveFirst {
+            self.unread.split(self.end);
         }
+    }
+
+    /// Lets go of records that the spool has evicted or expired: nothing is left below the floor, whosever it was. A leased
+    /// one stays until its lease ends.
+    fn drop_below(&mut self, floor: u64) {
+        if floor <= self.floor {
+            return;
+        }
+        self.floor = floor;
+        let held = self.items.len();
+        self.items.retain(|item| item.seq >= floor || item.leased);
+        let skipped = self.unread.skip_below(floor);
+        if skipped || self.items.len() < held {
+            self.ledger.cover(0, floor - 1);
+        }
+    }
+
+    /// Lets go of what was purged. A leased record stays until its lease ends; by then it may have been purged all the same.
+    fn drop_purged(&mut self, below: u64) {
+        if below <= self.purged_below {
+            return;
+        }
+        self.purged_below = below;
+        self.items.retain(|item| item.seq >= below || item.leased);
+        for item in self.items.iter_mut().filter(|item| item.seq >= below) {
+            item.from = item.from.max(below);
+        }
+        self.unread.skip_below(below);
     }
 
     /// Whether few records wait, and there is room for more and more to be read.
     pub(super) fn wants_rows(&self) -> bool {
-        let waiting = self.items.iter().filter(|item| !item.leased).count();
-        waiting < LOW_WATER && self.has_room() && self.cursor < self.end
+        self.next_part(false).is_some()
     }
 
-    fn has_room(&self) -> bool {
-        self.items.len() < MAX_RANGES && self.held_bytes() < WINDOW_BYTES
+    /// Which part of the log is to be read on: newer records first where they go first. When `filling`, as long as there is
+    /// room; else only where few wait.
+    fn next_part(&self, filling: bool) -> Option<Part> {
+        if self.room() == 0 || self.held_bytes() >= WINDOW_BYTES {
+            return None;
+        }
+        let (mut newer, mut older, mut held_older) = (0, 0, 0);
+        for item in &self.items {
+            let has_waited = self.order == Order::LiveFirst && self.has_waited(item);
+            newer += usize::from(!item.leased && !has_waited);
+            older += usize::from(!item.leased && has_waited);
+            held_older += usize::from(has_waited);
+        }
+        if (filling || newer < LOW_WATER) && self.unread.tail_has_more(self.end) {
+            Some(Part::Tail)
+        } else if (filling || older < LOW_WATER) && held_older < MAX_OLDER && self.unread.has_older() {
+            Some(Part::Oldest)
+        } else {
+            None
+        }
+    }
+
+    /// How many more records may be held (RULES S4). A purge under way leaves a gap below, too.
+    fn room(&self) -> usize {
+        let gaps = self.unread.gaps() + usize::from(self.is_purging);
+        let room = MAX_RANGES.saturating_sub(self.items.len() + gaps);
+        // The oldest unsettled record of all can be settled without a range, whatever there was before.
+        if self.items.is_empty() { room.max(1) } else { room }
     }
 
     fn held_bytes(&self) -> usize {
@@ -267,25 +359,21 @@ impl Window {
             return Ok(());
         }
         for _ in 0..SCANS_AT_ONCE {
-            if self.cursor >= self.end || !self.has_room() {
-                break;
-            }
-            let rows = self.scan()?;
-            if rows.is_empty() {
-                self.cursor = self.end;
-            }
-            rows.into_iter().for_each(|(seq, entry)| self.take(seq, entry));
+            let Some(part) = self.next_part(true) else { break };
+            self.read_on(part)?;
         }
         Ok(())
     }
 
     /// Copies a few rows out of a short read transaction: no more of ours than there is room for.
-    fn scan(&self) -> Result<Vec<(u64, Entry)>, ReadError> {
-        let mut room = MAX_RANGES.saturating_sub(self.items.len());
+    fn read_on(&mut self, part: Part) -> Result<(), ReadError> {
+        let mut room = self.room();
         let mut bytes = WINDOW_BYTES.saturating_sub(self.held_bytes());
+        let Some(region) = self.region(part) else { return Ok(()) };
+        let (cursor, end) = (region.cursor, region.end);
         let mut rows = Vec::new();
-        self.ledger.scan(self.cursor, SCAN_ROWS, |seq, entry| {
-            if room == 0 || bytes == 0 {
+        self.ledger.scan(cursor, SCAN_ROWS, |seq, entry| {
+            if room == 0 || bytes == 0 || end.is_some_and(|end| seq >= end) {
                 return;
             }
             if let Entry::Mine(mine) = &entry {
@@ -294,7 +382,26 @@ impl Window {
             }
             rows.push((seq, entry));
         })?;
-        Ok(rows)
+        match part {
+            Part::Tail if rows.is_empty() => self.unread.tail().cursor = self.end,
+            // What is left at its end is nobody's or others'; no record of ours comes to settle it along.
+            Part::Oldest if rows.is_empty() => {
+                if let Some((from, to)) = self.unread.close_oldest() {
+                    self.ledger.cover(from, to);
+                }
+            }
+            Part::Tail | Part::Oldest => {
+                rows.into_iter().for_each(|(seq, entry)| self.take(part, seq, entry))
+            }
+        }
+        Ok(())
+    }
+
+    fn region(&mut self, part: Part) -> Option<&mut Region> {
+        match part {
+            Part::Tail => Some(self.unread.tail()),
+            Part::Oldest => self.unread.oldest(),
+        }
     }
 
     /// What a record with these routes is sent as: each variant once, in the order of the routes.
@@ -308,15 +415,18 @@ impl Window {
         variants
     }
 
-    fn take(&mut self, seq: u64, entry: Entry) {
+    fn take(&mut self, part: Part, seq: u64, entry: Entry) {
+        let was_settled = self.unread.was_settled(seq);
+        let Some(region) = self.region(part) else { return };
         let next = seq.saturating_add(1);
-        self.cursor = next;
-        let in_unknown = std::mem::replace(&mut self.in_unknown, matches!(entry, Entry::Unknown(_)));
+        region.cursor = next;
+        let span_from = region.span_from;
+        let in_unknown = std::mem::replace(&mut region.in_unknown, matches!(entry, Entry::Unknown(_)));
         match entry {
-            Entry::Mine(Routed { uplink, routes }) if !self.settled.contains(seq) => {
-                self.items.push_back(Item {
-                    from: self.span_from,
-                    not_below: self.not_below,
+            Entry::Mine(Routed { uplink, routes }) if !was_settled => {
+                region.span_from = next;
+                let item = Item {
+                    from: span_from,
                     seq,
                     key: lorawan::order_key(&uplink),
                     uplink: Arc::new(uplink),
@@ -324,11 +434,13 @@ impl Window {
                     leased: false,
                     variants: self.variants_of(&routes),
                     ended: None,
-                });
-                self.span_from = next;
+                };
+                let at = self.items.partition_point(|held| held.seq < seq);
+                self.items.insert(at, item);
             }
             Entry::Mine(_) | Entry::Other => {}
             Entry::Unknown(format) => {
+                region.span_from = next;
                 if !in_unknown {
                     // Once for a run of them: after a downgrade there may be a hundred thousand.
                     log::warn!(
@@ -337,13 +449,11 @@ impl Window {
                         self.name
                     );
                 }
-                self.span_from = next;
-                self.not_below = next;
             }
             Entry::Damaged => {
+                region.span_from = next;
                 log::error!("{}: record {seq} is damaged on the disk and can't be delivered", self.name);
-                self.ledger.settle(self.span_from, seq, Settlement::Damaged);
-                self.span_from = next;
+                self.ledger.settle(span_from, seq, Settlement::Damaged);
             }
         }
     }

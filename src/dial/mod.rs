@@ -26,6 +26,7 @@
 
 mod connector;
 mod failure;
+mod limits;
 mod resolver;
 mod tls;
 
@@ -42,6 +43,7 @@ use crate::config::{self, Problem, Severity};
 
 pub(crate) use connector::HttpConnector;
 pub use failure::{Peer, http_failure, io_failure, tls_failure};
+pub(crate) use limits::{BUFFER_BYTES, Limits};
 pub(crate) use resolver::Lookup;
 pub use tls::TlsSource;
 

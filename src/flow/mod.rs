@@ -29,7 +29,7 @@ const IMPLICIT: &str = "";
 pub const GROUP_KIND: &str = "failover";
 
 /// What a flow overrides on its way to an integration.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Variant {
     /// The flow; the first of several that override alike. Empty: nothing is overridden.
     pub flow: String,
@@ -58,7 +58,7 @@ impl Variant {
 }
 
 /// How uplinks reach one integration: its variants, the plain one first, and which flow uses which.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Never empty; the first overrides nothing.
     pub variants: Vec<Variant>,

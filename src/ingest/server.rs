@@ -15,17 +15,17 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::flow::Router;
-use crate::lorawan::{self, Devices};
+use crate::lorawan;
 use crate::metrics::{DoorCounters, DropReason};
 use crate::source::server::{FromServer, Told};
 use crate::spool::{Appender, Closed, Note, ReadError, Routed, Tail};
 use crate::uplink::{Flags, Kind, TimeSource, Uplink};
 
+use super::Rooms;
 use super::ids::{self, KnownIds};
 
 /// Name of the note that carries the ids over an orderly stop.
@@ -52,10 +52,8 @@ pub fn known_ids(notes: &[Note], tail: &Tail) -> Result<KnownIds, ReadError> {
 /// What this task owns.
 #[derive(Debug)]
 pub struct Server {
-    /// Whom the flows may name.
-    pub devices: Arc<Devices>,
-    /// Which way an uplink goes.
-    pub router: Router,
+    /// The rooms of now; looked at with each hand-over.
+    pub rooms: watch::Receiver<Arc<Rooms>>,
     /// Where it is kept.
     pub spool: Appender,
     /// Where it is counted.
@@ -117,6 +115,7 @@ impl Server {
     }
 
     fn sort(&mut self, source: &Arc<str>, uplinks: Vec<Told>) -> Sorted {
+        let rooms = Arc::clone(&self.rooms.borrow_and_update());
         let mut sorted =
             Sorted { ids: Vec::with_capacity(uplinks.len()), fresh: Vec::new(), has_repeats: false };
         for told in uplinks {
@@ -130,8 +129,8 @@ impl Server {
             }
             let id = given.unwrap_or_else(|| lorawan::new_id(told.at.wall_us));
             sorted.ids.push(id);
-            let device = self.devices.of_eui(told.dev_eui);
-            let routes = self.router.routes(Kind::App, device, told.f_port);
+            let device = rooms.devices.of_eui(told.dev_eui);
+            let routes = rooms.router.routes(Kind::App, device, told.f_port);
             if routes.is_empty() {
                 self.counters.dropped(DropReason::Unrouted, 1);
                 continue;

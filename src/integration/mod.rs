@@ -12,6 +12,7 @@ pub mod auth;
 mod group;
 pub mod http;
 pub mod mqtt;
+pub mod platform;
 mod way;
 
 #[cfg(test)]

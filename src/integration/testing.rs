@@ -13,8 +13,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 pub(crate) use endpoint::{Endpoint, Reply};
 
 use crate::config::{
-    Auth, BatchFormat, Format, Http, Integration, IntegrationKind, Method, OnReject, Order, Place, Retry,
-    Secret, Spot, Strategy, SuccessCodes, Tls,
+    Auth, BatchFormat, Compress, Format, Http, Integration, IntegrationKind, Method, OnReject, Order, Place,
+    Retry, Secret, Spot, Strategy, SuccessCodes, Tls,
 };
 
 pub(crate) fn spot<T>(value: T) -> Spot<T> {
@@ -49,6 +49,7 @@ pub(crate) fn http_integration(url: &str, method: Method) -> Integration {
             method,
             headers: Vec::new(),
             content_type: spot("json".to_owned()),
+            compress: spot(Compress::None),
             timeout: Duration::from_secs(10),
             success_codes: SuccessCodes(vec![200..=299]),
             parallel: 4,

@@ -2,7 +2,7 @@
 
 use crate::config::{self, Problem};
 use crate::flow::Variant;
-use crate::render::{Interpreter, Meaning, Renderer};
+use crate::render::{Meaning, Renderer, Snapshot};
 use crate::uplink::Uplink;
 
 /// One variant, ready to be made.
@@ -30,25 +30,25 @@ impl Way {
     }
 
     /// What `uplink` means on this way; waits for the function.
-    pub(super) fn interpret<'a>(&self, interpreter: &'a Interpreter, uplink: &'a Uplink) -> Meaning<'a> {
-        interpreter.interpret(uplink, self.function.as_deref())
+    pub(super) fn interpret<'a>(&self, snapshot: &'a Snapshot, uplink: &'a Uplink) -> Meaning<'a> {
+        snapshot.interpret(uplink, self.function.as_deref())
     }
 
     /// What `uplink` means, if no function has to be asked for it.
     pub(super) fn interpret_now<'a>(
         &self,
-        interpreter: &'a Interpreter,
+        snapshot: &'a Snapshot,
         uplink: &'a Uplink,
     ) -> Option<Meaning<'a>> {
-        interpreter.interpret_now(uplink, self.function.as_deref())
+        snapshot.interpret_now(uplink, self.function.as_deref())
     }
 
     /// The same without blocking the thread.
     pub(super) async fn interpret_async<'a>(
         &self,
-        interpreter: &'a Interpreter,
+        snapshot: &'a Snapshot,
         uplink: &'a Uplink,
     ) -> Meaning<'a> {
-        interpreter.interpret_async(uplink, self.function.as_deref()).await
+        snapshot.interpret_async(uplink, self.function.as_deref()).await
     }
 }

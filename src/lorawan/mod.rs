@@ -26,6 +26,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::metrics::DropReason;
+use crate::sightings::{Sighting, Who};
 use crate::spool::Note;
 use crate::uplink::{Eui64, Flags, Heard, Kind, OrderKey, Rx, TimeSource, Uplink};
 
@@ -63,78 +64,119 @@ pub enum Recognized<'d> {
 /// Recognizes frames. See the [module](self).
 #[derive(Debug)]
 pub struct Recognizer {
-    devices: Arc<Devices>,
     sessions: Sessions,
     copies: Copies,
-    accept: HashMap<Arc<str>, Accept>,
 }
 
 impl Recognizer {
-    /// For `devices`, with what `notes` remember of their counters, and each source's rules by its name.
-    pub fn new(devices: Arc<Devices>, notes: &[Note], accept: HashMap<Arc<str>, Accept>) -> Recognizer {
-        Recognizer { devices, sessions: Sessions::new(notes), copies: Copies::new(), accept }
+    /// With what `notes` remember of the devices' counters.
+    pub fn new(notes: &[Note]) -> Recognizer {
+        Recognizer { sessions: Sessions::new(notes), copies: Copies::new() }
     }
 
-    /// Says what `source` heard.
-    pub fn recognize(&mut self, source: Arc<str>, heard: Heard) -> Recognized<'_> {
+    /// Says what `source` heard, which takes in what `accept` says. A copy is no sighting of its own.
+    pub fn recognize<'d>(
+        &mut self,
+        devices: &'d Devices,
+        accept: &HashMap<Arc<str>, Accept>,
+        source: Arc<str>,
+        heard: Heard,
+    ) -> (Recognized<'d>, Option<Sighting>) {
         let hearing = self.copies.hear(&heard.phy, heard.at.boot_ns);
         if let Hearing::Copy(number) = hearing {
-            return Recognized::Copy { number, rx: heard.rx };
+            return (Recognized::Copy { number, rx: heard.rx }, None);
         }
+        let number = self.copies.number();
         let frame = frame::parse(&heard.phy);
-        let mut flags = Flags {
-            clock_trusted: heard.at.source != TimeSource::Untrusted,
-            retransmission: hearing == Hearing::Again,
-            ..Flags::default()
+        let mut seen = sighting_of(&frame, &heard);
+        let sender = match &frame {
+            Frame::Data(data) => self.sessions.sender_of(devices, &heard.phy, data, heard.at.boot_ns),
+            _ => Sender::Stranger,
         };
-        let (mut f_cnt, mut f_port) = (None, None);
-        let (kind, said, device) = match &frame {
-            Frame::Data(data) => {
-                f_port = data.f_port;
-                let device = match self.sessions.sender_of(&self.devices, &heard.phy, data, heard.at.boot_ns)
-                {
-                    Sender::Proved { device, f_cnt: whole, repeated } => {
-                        f_cnt = Some(whole);
-                        flags.retransmission |= repeated;
-                        Some(device)
-                    }
-                    Sender::Presumed(device) => Some(device),
-                    Sender::Stranger => None,
-                    Sender::MicFailed => return Recognized::Dropped(DropReason::MicFailed),
-                    Sender::Replayed => return Recognized::Dropped(DropReason::Replayed),
-                    Sender::TooMany => return Recognized::Dropped(DropReason::MicLimited),
-                };
-                (Kind::Lorawan, Said::Address(data.dev_addr), device)
+        let (device, again) = match sender {
+            Sender::Proved { device, f_cnt, repeated } => {
+                seen.f_cnt = Some(f_cnt);
+                (Some(device), repeated)
             }
-            Frame::Join(join) => (Kind::Join, Said::Join(join.join_eui), self.devices.of_eui(join.dev_eui)),
-            Frame::Rejoin(rejoin) => (Kind::Join, Said::Nothing, self.devices.of_eui(rejoin.dev_eui)),
-            Frame::Other => (Kind::Other, Said::Nothing, None),
+            Sender::Presumed(device) => (Some(device), false),
+            Sender::Stranger => (seen.dev_eui.and_then(|eui| devices.of_eui(eui)), false),
+            Sender::MicFailed => return (Recognized::Dropped(DropReason::MicFailed), Some(seen)),
+            Sender::Replayed => return (Recognized::Dropped(DropReason::Replayed), Some(seen)),
+            Sender::TooMany => return (Recognized::Dropped(DropReason::MicLimited), Some(seen)),
         };
-        if self.accept.get(&source).is_some_and(|accept| !accept.admits(said, device.is_some())) {
-            return Recognized::Dropped(DropReason::NotAccepted);
+        if let Some(device) = device {
+            seen.who = Who::Device(device.name.clone());
+            seen.dev_eui = device.dev_eui.or(seen.dev_eui);
         }
-        let dev_eui = device.and_then(|device| device.dev_eui).or(match &frame {
-            Frame::Join(join) => Some(join.dev_eui),
-            Frame::Rejoin(rejoin) => Some(rejoin.dev_eui),
-            Frame::Data(_) | Frame::Other => None,
-        });
+        if accept.get(&source).is_some_and(|accept| !accept.admits(said(&frame), device.is_some())) {
+            return (Recognized::Dropped(DropReason::NotAccepted), Some(seen));
+        }
         let uplink = Uplink {
             id: new_id(heard.at.wall_us),
             source,
-            kind,
+            kind: seen.kind,
             content: heard.phy.to_vec(),
-            dev_eui,
-            f_cnt,
-            flags,
+            dev_eui: seen.dev_eui,
+            // The whole counter, and only if the MIC proved it.
+            f_cnt: matches!(sender, Sender::Proved { .. }).then_some(seen.f_cnt).flatten(),
+            flags: Flags {
+                clock_trusted: heard.at.source != TimeSource::Untrusted,
+                retransmission: again || hearing == Hearing::Again,
+                ..Flags::default()
+            },
             at: heard.at,
             rx: heard.rx,
         };
-        Recognized::Uplink { uplink, device, f_port, number: self.copies.number() }
+        let f_port = seen.f_port;
+        (Recognized::Uplink { uplink, device, f_port, number }, Some(seen))
     }
 
     /// The counters that moved since the last call, to be kept with the next round (RULES S21).
     pub fn take_notes(&mut self) -> Vec<Note> {
         self.sessions.take_notes()
+    }
+}
+
+/// What the frame says of itself.
+fn sighting_of(frame: &Frame<'_>, heard: &Heard) -> Sighting {
+    let mut seen = Sighting {
+        who: Who::Unknown,
+        dev_eui: None,
+        dev_addr: None,
+        kind: Kind::Other,
+        f_cnt: None,
+        f_port: None,
+        len: heard.phy.len(),
+        rx: heard.rx.clone(),
+        at: heard.at,
+        fate: "",
+        gap: 0,
+        uplink: None,
+    };
+    match frame {
+        Frame::Data(data) => {
+            seen.kind = Kind::Lorawan;
+            seen.who = Who::Address(data.dev_addr);
+            seen.dev_addr = Some(data.dev_addr);
+            seen.f_cnt = Some(u32::from(data.f_cnt));
+            seen.f_port = data.f_port;
+        }
+        Frame::Join(frame::JoinRequest { dev_eui, .. })
+        | Frame::Rejoin(frame::RejoinRequest { dev_eui, .. }) => {
+            seen.kind = Kind::Join;
+            seen.who = Who::Joining(*dev_eui);
+            seen.dev_eui = Some(*dev_eui);
+        }
+        Frame::Other => {}
+    }
+    seen
+}
+
+fn said(frame: &Frame<'_>) -> Said {
+    match frame {
+        Frame::Data(data) => Said::Address(data.dev_addr),
+        Frame::Join(join) => Said::Join(join.join_eui),
+        Frame::Rejoin(_) | Frame::Other => Said::Nothing,
     }
 }
 

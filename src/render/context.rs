@@ -1,8 +1,8 @@
 //! What templates read: the names of DESIGN section 7 and a few more.
 //!
 //! It is the default body read back, so a number is in a template what it is in the body, to the digit, and there is no
-//! name that one has and the other has not. On top come the bytes in hex, the flags also where they are false, and the
-//! device's variables, which no default body has. What a function made is read apart: a result that can't be read (nested
+//! name that one has and the other has not. On top come the time in milliseconds, the bytes in hex, the flags also where they are false, and
+//! the device's variables, which no default body has. What a function made is read apart: a result that can't be read (nested
 //! too deep, a number out of range) is missing, and takes nothing else with it.
 
 use std::cmp::Reverse;
@@ -10,6 +10,8 @@ use std::cmp::Reverse;
 use data_encoding::HEXLOWER;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::escape;
 use super::format::packhorse;
@@ -62,6 +64,9 @@ impl Message<'_> {
         ] {
             context.insert(name.to_owned(), flag.into());
         }
+        if let Some(time_ms) = context.get("time").and_then(|time| milliseconds_of(time.as_str()?)) {
+            context.insert("time_ms".to_owned(), time_ms.into());
+        }
         if let Some(payload) = &self.payload {
             context.insert("payload_hex".to_owned(), HEXLOWER.encode(payload).into());
         }
@@ -84,6 +89,12 @@ impl Message<'_> {
         }
         Value::Object(context)
     }
+}
+
+/// The time of the body once more, in milliseconds since 1970: what time series want.
+fn milliseconds_of(time: &str) -> Option<i64> {
+    let time = OffsetDateTime::parse(time, &Rfc3339).ok()?;
+    i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
 }
 
 fn read_result(text: &RawValue) -> Option<Value> {

@@ -1,14 +1,15 @@
 //! Finds out what an uplink means under the present config.
 //!
-//! An [`Interpreter`] is shared by all integrations: it holds the gateway's name, the device directory and the functions,
-//! and makes a [`Message`] of an uplink whenever one is to be sent.
+//! A [`Snapshot`] holds the device directory and the functions of one config, and makes a [`Message`] of an uplink. An
+//! [`Interpreter`] is shared by all integrations and gives the snapshot of now: a reload puts another in its place, and
+//! what is sent from then on is made by that one (RULES S23).
 //!
 //! A function is called where there is something for it to read: a payload in clear, on an application's port. Which one is
 //! the flow's say, else the device's. It may fail in any way; the uplink is then sent undecoded, with the reasons in it
 //! (RULES S7). Only one that returned `null`, and is configured with `drop_null`, ends the uplink's way here.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config;
 use crate::lorawan::Devices;
@@ -26,41 +27,65 @@ pub enum Meaning<'a> {
     Dropped,
 }
 
-/// See the [module](self). Cloning it shares it.
+/// Gives the snapshot of now. Cloning it shares it.
 #[derive(Clone, Debug)]
 pub struct Interpreter {
+    gateway: Arc<str>,
+    now: Arc<RwLock<Arc<Snapshot>>>,
+}
+
+impl Interpreter {
+    /// One that gives `snapshot` until told otherwise.
+    pub fn new(snapshot: Snapshot) -> Interpreter {
+        Interpreter { gateway: Arc::clone(&snapshot.gateway), now: Arc::new(RwLock::new(Arc::new(snapshot))) }
+    }
+
+    /// For a gateway without devices and functions.
+    pub fn plain(gateway: &str) -> Interpreter {
+        Interpreter::new(Snapshot::new(gateway, Arc::default(), Functions::none(), &[]))
+    }
+
+    /// The gateway's name, which stays.
+    pub fn gateway(&self) -> &str {
+        &self.gateway
+    }
+
+    /// The snapshot of now.
+    pub fn now(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on `snapshot` is given.
+    pub fn set(&self, snapshot: Snapshot) {
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Snapshot {
     gateway: Arc<str>,
     devices: Arc<Devices>,
     functions: Functions,
     /// Functions whose `null` drops the uplink.
-    droppers: Arc<HashSet<String>>,
+    droppers: HashSet<String>,
 }
 
-impl Interpreter {
+impl Snapshot {
     /// For the gateway with this name. `configs` are the tables that `functions` were made of.
     pub fn new(
         gateway: &str,
         devices: Arc<Devices>,
         functions: Functions,
         configs: &[config::Function],
-    ) -> Interpreter {
+    ) -> Snapshot {
         let droppers = configs.iter().filter(|function| function.drop_null);
-        Interpreter {
+        Snapshot {
             gateway: Arc::from(gateway),
             devices,
             functions,
-            droppers: Arc::new(droppers.map(|function| function.name.value.clone()).collect()),
+            droppers: droppers.map(|function| function.name.value.clone()).collect(),
         }
-    }
-
-    /// For a gateway without devices and functions.
-    pub fn plain(gateway: &str) -> Interpreter {
-        Interpreter::new(gateway, Arc::default(), Functions::none(), &[])
-    }
-
-    /// The gateway's name.
-    pub fn gateway(&self) -> &str {
-        &self.gateway
     }
 
     /// What `uplink` means, if no function has to be asked for it.

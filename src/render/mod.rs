@@ -44,7 +44,7 @@ use crate::uplink::Kind;
 use content::ContentType;
 pub(crate) use escape::{is_header_text, percent_encode};
 pub use format::helium_object;
-pub use interpreter::{Interpreter, Meaning};
+pub use interpreter::{Interpreter, Meaning, Snapshot};
 pub use message::{Decoding, Message};
 pub use template::{BodyKind, Fault, Purpose, RenderError, Template, TemplateError};
 

@@ -13,10 +13,11 @@ pub(super) enum Shape {
     Group(&'static [&'static str]),
 }
 
-pub(super) const ROOTS: [(&str, Shape); 21] = [
+pub(super) const ROOTS: [(&str, Shape); 22] = [
     ("type", Shape::Value),
     ("id", Shape::Value),
     ("time", Shape::Value),
+    ("time_ms", Shape::Value),
     ("time_quality", Shape::Value),
     ("gateway", Shape::Group(&["name", "eui"])),
     ("device", Shape::Group(&["name", "dev_eui", "join_eui", "dev_addr", "labels", "variables"])),

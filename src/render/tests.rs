@@ -113,15 +113,17 @@ fn what_is_not_known_is_absent() {
 
 #[test]
 fn a_time_that_rfc_3339_cannot_say_is_absent() {
-    for (wall_us, time) in [
-        (0, Some("1970-01-01T00:00:00.000000Z")),
-        (-1, Some("1969-12-31T23:59:59.999999Z")),
-        (i64::MAX, None),
-        (i64::MIN, None),
+    for (wall_us, time, time_ms) in [
+        (0, Some("1970-01-01T00:00:00.000000Z"), Some(0)),
+        (-1, Some("1969-12-31T23:59:59.999999Z"), Some(-1)),
+        (1_793_491_200_123_456, Some("2026-11-01T00:00:00.123456Z"), Some(1_793_491_200_123)),
+        (i64::MAX, None, None),
+        (i64::MIN, None, None),
     ] {
         let mut heard = uplink(Kind::Lorawan, DATA);
         heard.at.wall_us = wall_us;
-        assert_eq!(context(&heard)["time"].as_str(), time, "{wall_us}");
+        let context = context(&heard);
+        assert_eq!((context["time"].as_str(), context["time_ms"].as_i64()), (time, time_ms), "{wall_us}");
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::jobs::{DeadReplay, Purge};
+use super::replay::{Replay, ReplayView};
 use super::settled::Settled;
 
 /// Names an account in the file; small, persistent, never reused.
@@ -26,12 +28,21 @@ pub enum Loss {
     Purged,
     /// A function dropped it on purpose.
     Filtered,
+    /// The spool was full, and it was not taken in (`on_full = "refuse-new"`).
+    Refused,
 }
 
 impl Loss {
     /// All, in their order on disk: it may only grow at the end.
-    pub const ALL: [Loss; 6] =
-        [Loss::Expired, Loss::Evicted, Loss::Damaged, Loss::DeadEvicted, Loss::Purged, Loss::Filtered];
+    pub const ALL: [Loss; 7] = [
+        Loss::Expired,
+        Loss::Evicted,
+        Loss::Damaged,
+        Loss::DeadEvicted,
+        Loss::Purged,
+        Loss::Filtered,
+        Loss::Refused,
+    ];
 
     /// As in `status` and metrics.
     pub fn as_str(self) -> &'static str {
@@ -42,6 +53,7 @@ impl Loss {
             Loss::DeadEvicted => "dead-letter-evicted",
             Loss::Purged => "purged",
             Loss::Filtered => "filtered",
+            Loss::Refused => "refused",
         }
     }
 }
@@ -60,6 +72,18 @@ pub(super) struct Account {
     /// Dead letters kept now.
     pub(super) dead: u64,
     losses: Vec<u64>,
+    /// The operator's word (RULES S8).
+    pub(super) paused: bool,
+    /// No record below is sent any more: the last purge.
+    pub(super) purged_below: u64,
+    /// A purge that is under way.
+    pub(super) purge: Option<Purge>,
+    /// Dead letters on their way back into the log.
+    pub(super) dead_replay: Option<DeadReplay>,
+    /// Records on their way to be sent once more.
+    pub(super) replay: Option<Replay>,
+    /// How many of them were put into the backlog, ever.
+    pub(super) replayed: u64,
 }
 
 impl Account {
@@ -73,6 +97,12 @@ impl Account {
             delivered: 0,
             dead: 0,
             losses: vec![0; Loss::ALL.len()],
+            paused: false,
+            purged_below: 0,
+            purge: None,
+            dead_replay: None,
+            replay: None,
+            replayed: 0,
         }
     }
 
@@ -93,6 +123,11 @@ impl Account {
             backlog: self.backlog,
             delivered: self.delivered,
             dead_letters: self.dead,
+            paused: self.paused,
+            purged_below: self.purged_below,
+            is_purging: self.purge.is_some(),
+            replay: self.replay.as_ref().map(Replay::view),
+            replayed: self.replayed,
             lost: Loss::ALL
                 .iter()
                 .map(|&loss| (loss, self.losses.get(loss as usize).copied().unwrap_or(0)))
@@ -117,6 +152,16 @@ pub struct AccountView {
     pub delivered: u64,
     /// Dead letters that are kept.
     pub dead_letters: u64,
+    /// Nothing is sent for now; the operator said so (RULES S8).
+    pub paused: bool,
+    /// Records below were purged, or are about to be: a lane lets go of them.
+    pub purged_below: u64,
+    /// A purge is under way.
+    pub is_purging: bool,
+    /// A replay is under way.
+    pub replay: Option<ReplayView>,
+    /// Records that a replay put into the backlog once more, ever.
+    pub replayed: u64,
     /// What was lost, by reason; only what is not zero.
     pub lost: Vec<(Loss, u64)>,
 }

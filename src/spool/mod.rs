@@ -9,8 +9,10 @@
 //! | table | key -> value |
 //! |---|---|
 //! | `log` | sequence `u64` -> record: format byte, CRC-32C, postcard ([`record`]) |
-//! | `dead` | (sequence, account) -> refused record with the reason (RULES S12) |
+//! | `dead` | (account, sequence) -> refused record with the reason ([`dead`], RULES S12) |
 //! | `route` | route id `u32` -> flow, account; never reused (RULES S5) |
+//! | `kept` | sequence of a record that is only kept ([`kept`]) |
+//! | `loss` | number -> range of losses ([`losses`], RULES S11) |
 //! | `state` | name -> totals, `account/<id>`, `note/<key>` |
 //!
 //! An *account* is the spool's side of an integration: what it has settled, its backlog, its losses. Its identity is the
@@ -25,7 +27,11 @@
 //!    one that a source waits for ([`Appender::append_durable`]).
 //! 3. Each lane reads the log through a [`Reader`] (copy out, drop the read transaction, then do network I/O) and ends
 //!    every record with [`Ledger::settle`]. Settlements ride in the next round (RULES S30).
-//! 4. The round in which the last account settles a record deletes it.
+//! 4. The round in which the last account settles a record deletes it, or, with `keep_delivered`, marks it as [`kept`] for a
+//!    later [`replay`].
+//!
+//! It may end before that: by age ([`retention`]), because the log is [`full`], or on the word of an operator ([`jobs`]). All
+//! of that is counted per account and listed in the loss ledger ([`losses`]).
 //!
 //! # Invariants
 //!
@@ -42,17 +48,26 @@
 //! a missing permission are reported and tried again.
 
 mod account;
+mod dead;
+mod full;
+mod jobs;
+mod kept;
+mod losses;
 mod open;
+mod operator;
 pub mod record;
+mod replay;
 mod retention;
 mod round;
+mod settings;
 mod settled;
 mod store;
 mod tail;
+mod unsynced;
+mod values;
 mod waiters;
 mod writer;
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -64,8 +79,14 @@ use crate::clock::Clock;
 use crate::uplink::Uplink;
 
 pub use account::{AccountId, AccountView, Loss};
+pub use dead::DeadLetter;
+pub use jobs::CommandError;
+pub use kept::Gone;
+pub use losses::LossRange;
 pub use open::{Backend, Deaths, OpenBackend, OpenError, SetAside};
 pub use record::Entry;
+pub use replay::{ReplayReport, ReplayView};
+pub use settings::Settings;
 pub use settled::{MAX_RANGES, Settled};
 pub use store::{RouteId, Totals};
 pub use tail::Tail;
@@ -81,67 +102,6 @@ const APPEND_QUEUE: usize = 64;
 
 /// Settlements of one lane that may wait for the writer before the lane leases no more.
 const SETTLE_CREDIT: usize = 1024;
-
-/// What the spool needs to know.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The file.
-    pub path: PathBuf,
-    /// Disk space it may take, bytes.
-    pub max_size: u64,
-    /// Age at which an uplink expires.
-    pub max_age: Duration,
-    /// How long a record may wait for its commit.
-    pub commit_window: Duration,
-}
-
-impl Settings {
-    /// The settings of a config.
-    pub fn from_config(config: &crate::config::Spool) -> Settings {
-        let path = config.path.value.clone();
-        let max_size =
-            config.max_size.unwrap_or_else(|| default_max_size(free_near(&path), own_blocks(&path)));
-        Settings { path, max_size, max_age: config.max_age, commit_window: COMMIT_WINDOW }
-    }
-
-    /// What the records of `log` may take together: three fifths of the disk space. redb's own pages add up to a fifth,
-    /// dead letters a tenth, and the rest is room for the copy that every change of a page needs.
-    fn log_cap(&self) -> u64 {
-        self.max_size / 5 * 3
-    }
-
-    /// How much may wait for a forced commit: a small part of the log, and at most a quarter of a MiB of memory.
-    fn unsynced_cap(&self) -> u64 {
-        (self.log_cap() / 16).min(256 << 10)
-    }
-
-    /// What dead letters may take together (RULES S12).
-    fn dead_cap(&self) -> u64 {
-        self.max_size / 10
-    }
-}
-
-/// The smaller of 64 MiB and a quarter of what is free, but never less than 1 MiB. What the spool itself takes counts as
-/// free: it would otherwise shrink with every start, and drop uplinks to do so.
-fn default_max_size(free: u64, own: u64) -> u64 {
-    (free.saturating_add(own) / 4).clamp(1 << 20, 64 << 20)
-}
-
-/// Bytes free for us where the file is or will be: its folder may not have been made yet.
-fn free_near(path: &Path) -> u64 {
-    let mut folders = path
-        .ancestors()
-        .skip(1)
-        .map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    let found = folders.find_map(|folder| rustix::fs::statvfs(folder).ok());
-    found.map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
-}
-
-/// Bytes that the file takes on the disk, holes excluded (`st_blocks` counts 512 bytes everywhere).
-fn own_blocks(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).map_or(0, |file| file.blocks().saturating_mul(512))
-}
 
 /// An uplink and where it goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -203,8 +163,20 @@ pub struct View {
     pub records: u64,
     /// Bytes they take, overhead included.
     pub bytes: u64,
-    /// Records that were durable at the last forced commit, since the spool was made.
+    /// Of the records those that everybody has settled and that are only kept (`keep_delivered`).
+    pub kept: u64,
+    /// Bytes these take.
+    pub kept_bytes: u64,
+    /// Ranges in the loss ledger.
+    pub losses: u64,
+    /// Records ever put in.
+    pub appended: u64,
+    /// Of those, how many were on the disk at the last forced commit.
+    pub durable: u64,
+    /// Of those, what is safe: on the disk, or settled by everybody (RULES S6).
     pub committed: u64,
+    /// The others: what a power cut now would lose.
+    pub at_risk: u64,
     /// Forced commits since start.
     pub syncs: u64,
     /// One entry an account, removed integrations included.
@@ -219,6 +191,7 @@ pub struct View {
 #[derive(Debug)]
 pub struct Spool {
     shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
     append: mpsc::Sender<Message>,
     settle: mpsc::UnboundedSender<writer::Settle>,
     view: watch::Receiver<Arc<View>>,
@@ -265,14 +238,14 @@ impl Spool {
             settings,
             backend.clone(),
             Arc::clone(&shared),
-            clock,
+            Arc::clone(&clock),
             writer::Ends { append: append_queue, settle: settle_queue, close: closed, publish },
         );
         let thread = std::thread::Builder::new()
             .name("spool".into())
             .spawn(move || writer.run())
             .map_err(|error| OpenError::Unavailable(format!("cannot start the writer thread: {error}")))?;
-        Ok(Spool { shared, append, settle, view, close: Some(close), notes, thread: Some(thread) })
+        Ok(Spool { shared, clock, append, settle, view, close: Some(close), notes, thread: Some(thread) })
     }
 
     /// The notes that were stored last.
@@ -301,7 +274,7 @@ impl Spool {
     /// See [`ReadError`].
     pub fn routes_of(&self, account: AccountId) -> Result<Vec<(RouteId, String)>, ReadError> {
         let database = self.shared.get().ok_or(ReadError::Reopening)?;
-        store::read_routes(&database, account).map_err(|error| ReadError::Storage(error.to_string()))
+        values::read_routes(&database, account).map_err(|error| ReadError::Storage(error.to_string()))
     }
 
     /// What the spool is like now, and a signal when it changes.
@@ -384,18 +357,32 @@ impl Appender {
     }
 }
 
+/// What became of uplinks that were waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "what was refused must not be acknowledged"]
+pub enum Acceptance {
+    /// All are safe, for everybody they are for.
+    Full,
+    /// All are safe, but the spool is full: some were refused on behalf of the integration with the largest backlog, and
+    /// counted there. The others have them, so the source may acknowledge.
+    Partial,
+    /// The spool is full: the uplinks at these places of the batch were refused on behalf of everybody, and counted. The
+    /// source must not acknowledge them (an MQTT source), or say so (HTTP 429); all others are safe.
+    Refused(Vec<usize>),
+}
+
 /// Uplinks that the writer's queue has taken and that are not safe yet.
 #[derive(Debug)]
 #[must_use = "nothing is accepted before it has been waited for"]
-pub struct Accepted(oneshot::Receiver<()>);
+pub struct Accepted(oneshot::Receiver<Acceptance>);
 
 impl Accepted {
-    /// Waits until they are safe. An I/O error only makes that take longer: the writer opens the file again and puts in what
+    /// Waits until those that were taken in are safe. An I/O error only makes that take longer: the writer opens the file again and puts in what
     /// is not there.
     ///
     /// # Errors
     /// The spool was closed without being able to say so: nothing is known, and nothing may be acknowledged.
-    pub async fn wait(self) -> Result<(), Closed> {
+    pub async fn wait(self) -> Result<Acceptance, Closed> {
         self.0.await.map_err(|_| Closed)
     }
 }
@@ -412,13 +399,18 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Its account as of the present view.
+    pub fn account<'v>(&self, view: &'v View) -> Option<&'v AccountView> {
+        view.accounts.iter().find(|account| account.id == self.account)
+    }
+
     /// What is stored as settled for this account.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub fn settled(&self) -> Result<Settled, ReadError> {
         let database = self.reader.database()?;
-        store::read_account(&database, self.account)
+        values::read_account(&database, self.account)
             .map(|account| account.map(|account| account.settled).unwrap_or_default())
             .map_err(|error| ReadError::Storage(error.to_string()))
     }
@@ -434,6 +426,15 @@ impl Ledger {
     /// Ends the record `to`. Everything from `from` up to it that is not this account's is settled along with it, so that
     /// records of others leave no gaps in the ranges.
     pub fn settle(&self, from: u64, to: u64, settlement: Settlement) {
+        self.send(from, to, Some(settlement));
+    }
+
+    /// Says that nothing from `from` to `to` is waited for: there are none, or others', or the spool has let go of them.
+    pub fn cover(&self, from: u64, to: u64) {
+        self.send(from, to, None);
+    }
+
+    fn send(&self, from: u64, to: u64, settlement: Option<Settlement>) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let settle =
             writer::Settle { account: self.account, from, to, settlement, credit: Arc::clone(&self.waiting) };
@@ -490,27 +491,5 @@ impl Reader {
             Ok(())
         })();
         result.map_err(|error| ReadError::Storage(error.to_string()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// DESIGN section 5: 25 % of what is free, at most 64 MiB; the same at the next start, when the spool has filled.
-    #[test]
-    fn the_default_size_does_not_shrink_as_the_spool_fills() {
-        const MIB: u64 = 1 << 20;
-        assert_eq!(default_max_size(100 * MIB, 0), 25 * MIB);
-        assert_eq!(default_max_size(75 * MIB, 25 * MIB), 25 * MIB);
-        assert_eq!(default_max_size(u64::MAX, 1), 64 * MIB);
-        assert_eq!(default_max_size(0, 0), MIB);
-    }
-
-    /// Before the first start there is no folder; the disk it will be on is asked all the same.
-    #[test]
-    fn free_space_is_found_above_a_folder_that_is_not_there_yet() {
-        assert_ne!(free_near(Path::new("/no/such/folder/spool.redb")), u64::MAX);
-        assert_ne!(free_near(Path::new("spool.redb")), u64::MAX);
     }
 }

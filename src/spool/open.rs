@@ -8,7 +8,8 @@ use std::sync::Arc;
 use redb::{Builder, Database, DatabaseError};
 
 use super::Settings;
-use super::store::{Store, StoreError};
+use super::store::Store;
+use super::values::StoreError;
 
 /// redb's page cache. Its own default is 1 GiB; at 1 MiB a million records cost no more memory than a thousand.
 const CACHE_BYTES: usize = 1 << 20;

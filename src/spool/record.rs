@@ -30,6 +30,9 @@ mod flag {
     pub(super) const CLOCK_TRUSTED: u32 = 1;
     pub(super) const RETRANSMISSION: u32 = 1 << 1;
     pub(super) const SIMULATED: u32 = 1 << 2;
+    pub(super) const REPLAY: u32 = 1 << 3;
+    /// The log has another record of the same uplink, from which this one was made.
+    pub(super) const COPY: u32 = 1 << 4;
 }
 
 /// Record v1: everything that DESIGN section 8 asks for. Frozen.
@@ -202,11 +205,40 @@ pub(super) fn read(bytes: &[u8], routes: &[RouteId]) -> Entry {
     }
 }
 
-/// What retention needs of a value: its routes and when it was received.
+/// What the spool itself needs of a value: whose it is, which uplink, and when it was received.
 pub(super) struct Outline {
     pub(super) routes: Vec<RouteId>,
+    pub(super) id: uuid::Uuid,
     pub(super) at: Moment,
     pub(super) clock_trusted: bool,
+    /// It was put in again on the operator's word.
+    pub(super) replayed: bool,
+    /// It was made from another record, which stays.
+    pub(super) copy: bool,
+    /// Neither a DevEUI nor a counter (RULES S11).
+    pub(super) is_unknown_device: bool,
+}
+
+/// The same uplink as a record for `routes` alone, marked as replayed, and as a copy where the first one stays.
+pub(super) fn again(bytes: &[u8], routes: &[RouteId], copy: bool) -> Result<Vec<u8>, Unreadable> {
+    match decode(bytes) {
+        Decoded::Record(mut record) => {
+            record.routes = routes.iter().map(|route| route.0).collect();
+            record.flags |= flag::REPLAY | if copy { flag::COPY } else { 0 };
+            // postcard fails to encode only when memory runs out.
+            seal(FORMAT_V1, &record).map_err(|_| Unreadable::Damaged)
+        }
+        Decoded::Unknown(_) => Err(Unreadable::Unknown),
+        Decoded::Damaged => Err(Unreadable::Damaged),
+    }
+}
+
+/// The uplink of a value, whoever it is for.
+pub(super) fn uplink(bytes: &[u8]) -> Option<Uplink> {
+    match decode(bytes) {
+        Decoded::Record(record) => Some(uplink_of(&record)),
+        Decoded::Unknown(_) | Decoded::Damaged => None,
+    }
 }
 
 /// Why a value has no outline.
@@ -223,8 +255,12 @@ pub(super) fn outline(bytes: &[u8]) -> Result<Outline, Unreadable> {
     match decode(bytes) {
         Decoded::Record(record) => Ok(Outline {
             routes: record.routes.iter().copied().map(RouteId).collect(),
+            id: uuid::Uuid::from_bytes(record.id),
             at: moment_of(&record),
             clock_trusted: record.flags & flag::CLOCK_TRUSTED != 0,
+            replayed: record.flags & flag::REPLAY != 0,
+            copy: record.flags & flag::COPY != 0,
+            is_unknown_device: record.dev_eui.is_none() && record.f_cnt.is_none(),
         }),
         Decoded::Unknown(_) => Err(Unreadable::Unknown),
         Decoded::Damaged => Err(Unreadable::Damaged),
@@ -298,6 +334,7 @@ fn uplink_of(record: &RecordV1<'_>) -> Uplink {
             clock_trusted: record.flags & flag::CLOCK_TRUSTED != 0,
             retransmission: record.flags & flag::RETRANSMISSION != 0,
             simulated: record.flags & flag::SIMULATED != 0,
+            replayed: record.flags & flag::REPLAY != 0,
         },
     }
 }
@@ -307,6 +344,7 @@ fn flag_bits(flags: Flags) -> u32 {
         (flags.clock_trusted, flag::CLOCK_TRUSTED),
         (flags.retransmission, flag::RETRANSMISSION),
         (flags.simulated, flag::SIMULATED),
+        (flags.replayed, flag::REPLAY),
     ]
     .into_iter()
     .filter(|(set, _)| *set)
@@ -363,7 +401,7 @@ mod tests {
                 wall_us: 1_795_465_260_123_456,
                 source: TimeSource::Ntp,
             },
-            flags: Flags { clock_trusted: true, retransmission: false, simulated: false },
+            flags: Flags { clock_trusted: true, ..Flags::default() },
         }
     }
 

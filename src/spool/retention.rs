@@ -1,41 +1,22 @@
-//! What leaves the spool without having been delivered: by size (RULES S11) and by age (S2). All of it is counted.
+//! What leaves the spool by age (RULES S2), and what age is. By size: see [`full`](super::full). All of it is counted.
 
 use std::time::Duration;
 
 use redb::ReadableTable;
 
 use crate::clock::Clock;
-use crate::uplink::TimeSource;
+use crate::uplink::{Moment, TimeSource};
 
 use super::account::Loss;
 use super::record::{self, Outline};
 use super::round::Round;
 
 /// Records that one round looks at or expires at most (RULES S2).
-const EXPIRE_AT_MOST: usize = 1_000;
+pub(super) const EXPIRE_AT_MOST: usize = 1_000;
 
 impl Round<'_> {
-    /// Frees the oldest records once the log takes more than `cap` bytes, down to one per cent below it, so that a full
-    /// spool does not evict on every round.
-    pub(super) fn evict(&mut self, cap: u64) -> Result<(), redb::Error> {
-        if self.state.totals.bytes <= cap {
-            return Ok(());
-        }
-        let target = cap - cap / 100;
-        while self.state.totals.bytes > target {
-            let Some((seq, value)) =
-                self.log.pop_first()?.map(|(seq, value)| (seq.value(), value.value().to_vec()))
-            else {
-                self.state.totals.bytes = 0;
-                break;
-            };
-            self.count_loss(seq, &value, Loss::Evicted);
-        }
-        self.raise_floor()
-    }
-
     /// Lanes may still hold records in memory that are gone from the log; the floor tells them.
-    fn raise_floor(&mut self) -> Result<(), redb::Error> {
+    pub(super) fn raise_floor(&mut self) -> Result<(), redb::Error> {
         let first = self.log.first()?.map(|(seq, _)| seq.value());
         self.state.floor = first.unwrap_or(self.state.next_seq);
         Ok(())
@@ -52,7 +33,9 @@ impl Round<'_> {
         let mut next = 0;
         for (n, row) in self.log.range(self.state.expire_from..)?.take(EXPIRE_AT_MOST).enumerate() {
             let (seq, value) = row?;
-            match record::outline(value.value()).ok().and_then(|outline| age(&outline, clock)) {
+            // What was put in again is young in the log and does not expire: the operator knows how old it is.
+            let outline = record::outline(value.value()).ok().filter(|outline| !outline.replayed);
+            match outline.and_then(|outline| outline.age(clock)) {
                 Some(age) if age > max_age => expired.push(seq.value()),
                 Some(_) => break,
                 None => {}
@@ -65,7 +48,7 @@ impl Round<'_> {
         for &seq in &expired {
             let value = self.log.remove(seq)?.map(|value| value.value().to_vec());
             if let Some(value) = value {
-                self.count_loss(seq, &value, Loss::Expired);
+                self.count_loss(seq, &value, Loss::Expired)?;
             }
         }
         if expired.is_empty() { Ok(()) } else { self.raise_floor() }
@@ -73,23 +56,36 @@ impl Round<'_> {
 }
 
 /// Age is a difference of boot times within a boot; across boots the wall clock counts, if it was and is believed.
-fn age(outline: &Outline, clock: &dyn Clock) -> Option<Duration> {
-    if outline.at.boot_id == clock.boot_id() {
-        return Some(Duration::from_nanos(clock.boot_ns().saturating_sub(outline.at.boot_ns)));
+pub(super) fn age_of(at: Moment, trusted: bool, clock: &dyn Clock) -> Option<Duration> {
+    if at.boot_id == clock.boot_id() {
+        return Some(Duration::from_nanos(clock.boot_ns().saturating_sub(at.boot_ns)));
     }
-    let heard_trusted = outline.clock_trusted || outline.at.source == TimeSource::Gps;
-    if heard_trusted && clock.trusted() {
-        let us = clock.wall_us().saturating_sub(outline.at.wall_us);
+    if trusted && clock.trusted() {
+        let us = clock.wall_us().saturating_sub(at.wall_us);
         return Some(Duration::from_micros(u64::try_from(us).unwrap_or(0)));
     }
     None
+}
+
+impl Outline {
+    pub(super) fn is_time_trusted(&self) -> bool {
+        self.clock_trusted || self.at.source == TimeSource::Gps
+    }
+
+    /// How old it is, if anybody can know.
+    pub(super) fn age(&self, clock: &dyn Clock) -> Option<Duration> {
+        age_of(self.at, self.is_time_trusted(), clock)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-    use super::super::store::tests::{LIMITS, fresh, waiting, work};
+    use super::super::Settlement;
+    use super::super::account::AccountId;
+    use super::super::jobs::Command;
+    use super::super::store::tests::{LIMITS, fresh, settle, waiting, work};
     use super::super::store::{Store, Work};
     use super::*;
     use crate::clock::ManualClock;
@@ -107,7 +103,7 @@ mod tests {
         let view = store.view(0);
         let lost = view.accounts[0].lost.iter().find(|(loss, _)| *loss == Loss::Expired);
         let expired = lost.map_or(0, |(_, n)| *n);
-        assert_eq!(view.accounts[0].backlog + expired, view.committed, "S24: the counts add up");
+        assert_eq!(view.accounts[0].backlog + expired, view.durable, "S24: the counts add up");
         expired
     }
 
@@ -186,6 +182,24 @@ mod tests {
         hear(&mut store, &clock, 2_300);
         clock.advance(11 * HOUR);
         assert_eq!([0; 4].map(|_| look(&mut store, &clock)), [1_000, 2_000, 2_300, 2_300]);
+    }
+
+    /// What an operator has put in again is as old as it ever was, and stays all the same.
+    #[test]
+    fn what_was_put_in_again_does_not_expire() {
+        let clock = ManualClock::new();
+        let mut store = fresh();
+        hear(&mut store, &clock, 2);
+        let seq = store.state.next_seq - 2;
+        let refused = Settlement::Refused { reason: "no".into(), attempts: 1 };
+        store.round(&settle(0, seq, refused), false, LIMITS, 0, |_| Ok(())).unwrap();
+        let again = Work { commands: vec![Command::ReplayDead(AccountId(0))], ..Work::default() };
+        store.round(&again, false, LIMITS, 0, |_| Ok(())).unwrap();
+        assert_eq!(waiting(&store), 2);
+        clock.advance(11 * HOUR);
+        store.round(&Work::default(), false, LIMITS, 0, |round| round.expire(10 * HOUR, &clock)).unwrap();
+        assert_eq!(store.view(0).accounts[0].lost, [(Loss::Expired, 1)]);
+        assert_eq!(waiting(&store), 1);
     }
 
     /// S2: records of unknown age stay, and however many they are, they keep none behind them from expiring.

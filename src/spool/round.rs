@@ -1,4 +1,4 @@
-//! A round: everything that changes the log and the dead letters, on a draft of the values and inside one write
+//! A round: everything that changes the tables, on a draft of the values and inside one write
 //! transaction. Every count changes in the transaction that makes it true (RULES S24).
 //!
 //! A record that can't be read any more does not say whose it was. It is told from the counts: a backlog is exact, so what it
@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use redb::{ReadableTable, WriteTransaction};
-use serde::{Deserialize, Serialize};
 
 use super::account::{AccountId, Loss};
-use super::record::{self, Unreadable, seal};
-use super::store::{DEAD, FORMAT, LOG, State};
+use super::losses::Lost;
+use super::record::{self, Outline, Unreadable};
+use super::store::{DEAD, KEPT, LOG, Limits, RouteId, State};
 use super::writer::Settle;
 use super::{Routed, Settlement};
 
@@ -21,27 +21,30 @@ const RECORD_OVERHEAD: u64 = 32;
 /// redb's page.
 const PAGE: u64 = 4_096;
 
-/// A dead letter as stored, under format byte 1. Frozen.
-#[derive(Serialize, Deserialize)]
-struct DeadV1<'a> {
-    reason: &'a str,
-    attempts: u32,
-    refused_us: i64,
-    record: &'a [u8],
-}
-
 /// The tables of a round and the draft of the values.
 pub(super) struct Round<'t> {
     pub(super) log: redb::Table<'t, u64, &'static [u8]>,
-    dead: redb::Table<'t, (u64, u32), &'static [u8]>,
+    pub(super) dead: redb::Table<'t, (u32, u64), &'static [u8]>,
+    /// The numbers of the records that are only kept.
+    pub(super) kept: redb::Table<'t, u64, ()>,
     pub(super) state: &'t mut State,
+    pub(super) limits: Limits,
+    /// The wall clock.
+    pub(super) now_us: i64,
     /// A record that nobody can read was met or left, and what its loss is called.
     unreadable: Option<Loss>,
 }
 
 impl<'t> Round<'t> {
-    pub(super) fn new(txn: &'t WriteTransaction, state: &'t mut State) -> Result<Round<'t>, redb::Error> {
-        Ok(Round { log: txn.open_table(LOG)?, dead: txn.open_table(DEAD)?, state, unreadable: None })
+    pub(super) fn new(
+        txn: &'t WriteTransaction,
+        state: &'t mut State,
+        limits: Limits,
+        now_us: i64,
+    ) -> Result<Round<'t>, redb::Error> {
+        let (log, dead, kept) = (txn.open_table(LOG)?, txn.open_table(DEAD)?, txn.open_table(KEPT)?);
+        state.losses.begin_round();
+        Ok(Round { log, dead, kept, state, limits, now_us, unreadable: None })
     }
 
     pub(super) fn append(&mut self, routed: &Routed) -> Result<(), redb::Error> {
@@ -57,13 +60,31 @@ impl<'t> Round<'t> {
                 return Ok(());
             }
         };
+        let uplink = &routed.uplink;
+        if uplink.dev_eui.is_none() && uplink.f_cnt.is_none() {
+            self.state.totals.unknown = self.state.totals.unknown.saturating_add(1);
+        }
+        self.put(&bytes, &routed.routes)
+    }
+
+    /// Puts a record in again; returns what it takes.
+    pub(super) fn put_again(&mut self, bytes: &[u8], routes: &[RouteId]) -> Result<u64, redb::Error> {
+        if record::outline(bytes).is_ok_and(|outline| outline.is_unknown_device) {
+            self.state.totals.unknown = self.state.totals.unknown.saturating_add(1);
+        }
+        self.put(bytes, routes)?;
+        Ok(cost(bytes.len()))
+    }
+
+    /// Puts a record at the end of the log, into the backlog of everybody it is for.
+    fn put(&mut self, bytes: &[u8], routes: &[RouteId]) -> Result<(), redb::Error> {
         let seq = self.state.next_seq;
-        self.log.insert(seq, bytes.as_slice())?;
+        self.log.insert(seq, bytes)?;
         self.state.next_seq += 1;
         let totals = &mut self.state.totals;
         totals.records = totals.records.saturating_add(1);
         totals.bytes = totals.bytes.saturating_add(cost(bytes.len()));
-        for id in self.state.accounts_of(&routed.routes) {
+        for id in self.state.accounts_of(routes) {
             if let Some(account) = self.state.accounts.get_mut(&id) {
                 account.backlog = account.backlog.saturating_add(1);
             }
@@ -72,7 +93,7 @@ impl<'t> Round<'t> {
     }
 
     /// Settles what a lane reports; a repeat, or a record that is already gone, changes no count.
-    pub(super) fn settle(&mut self, settle: &Settle, now_us: i64) -> Result<(), redb::Error> {
+    pub(super) fn settle(&mut self, settle: &Settle) -> Result<(), redb::Error> {
         let seq = settle.to;
         let value = self.log.get(seq)?.map(|value| value.value().to_vec());
         let outline = value.as_deref().map(record::outline);
@@ -83,9 +104,10 @@ impl<'t> Round<'t> {
         let Some(account) = self.state.accounts.get_mut(&settle.account) else { return Ok(()) };
         let repeat = account.settled.contains(seq);
         account.settled.insert(settle.from.min(seq), seq);
+        let Some(settlement) = &settle.settlement else { return Ok(()) };
         let (Some(value), Some(outline), false) = (value, outline, repeat) else { return Ok(()) };
         let Ok(outline) = outline else {
-            if settle.settlement == Settlement::Delivered {
+            if *settlement == Settlement::Delivered {
                 // It was whole when it was sent.
                 account.backlog = account.backlog.saturating_sub(1);
                 account.delivered = account.delivered.saturating_add(1);
@@ -97,67 +119,30 @@ impl<'t> Round<'t> {
         if !accounts.contains(&settle.account) {
             return Ok(());
         }
-        self.count_settled(settle);
-        if let Settlement::Refused { reason, attempts } = &settle.settlement {
-            self.bury(settle, reason, *attempts, now_us, &value)?;
+        self.count_settled(settle.account, settlement, &outline);
+        if let Settlement::Refused { reason, attempts } = settlement {
+            self.bury(settle, reason, *attempts, &value)?;
         }
-        let done =
-            |id: &AccountId| self.state.accounts.get(id).is_none_or(|account| account.settled.contains(seq));
-        if accounts.iter().all(done) {
-            self.log.remove(seq)?;
-            self.forget_bytes(value.len());
+        if self.state.is_settled(seq, &accounts) {
+            self.finish(seq, value.len(), &outline)?;
         }
         Ok(())
     }
 
-    fn count_settled(&mut self, settle: &Settle) {
-        let Some(account) = self.state.accounts.get_mut(&settle.account) else { return };
+    fn count_settled(&mut self, id: AccountId, settlement: &Settlement, outline: &Outline) {
+        let Some(account) = self.state.accounts.get_mut(&id) else { return };
         account.backlog = account.backlog.saturating_sub(1);
-        match &settle.settlement {
-            Settlement::Delivered => account.delivered = account.delivered.saturating_add(1),
-            Settlement::Refused { .. } => account.dead = account.dead.saturating_add(1),
-            Settlement::Damaged => account.lose(Loss::Damaged, 1),
-            Settlement::Filtered => account.lose(Loss::Filtered, 1),
-        }
+        let loss = match settlement {
+            Settlement::Delivered => return account.delivered = account.delivered.saturating_add(1),
+            Settlement::Refused { .. } => return account.dead = account.dead.saturating_add(1),
+            Settlement::Damaged => Loss::Damaged,
+            Settlement::Filtered => Loss::Filtered,
+        };
+        self.lose(id, loss, 1, Some(Lost::from(outline)));
     }
 
-    fn bury(
-        &mut self,
-        settle: &Settle,
-        reason: &str,
-        attempts: u32,
-        now_us: i64,
-        record: &[u8],
-    ) -> Result<(), redb::Error> {
-        let dead = DeadV1 { reason, attempts, refused_us: now_us, record };
-        let Ok(bytes) = seal(FORMAT, &dead) else { return Ok(()) };
-        self.dead.insert((settle.to, settle.account.0), bytes.as_slice())?;
-        let totals = &mut self.state.totals;
-        totals.dead_bytes = totals.dead_bytes.saturating_add(cost(bytes.len()));
-        Ok(())
-    }
-
-    /// RULES S12: dead letters are bounded, the oldest make room.
-    pub(super) fn bound_dead(&mut self, cap: u64) -> Result<(), redb::Error> {
-        while self.state.totals.dead_bytes > cap {
-            let Some((account, len)) =
-                self.dead.pop_first()?.map(|(key, value)| (key.value().1, value.value().len()))
-            else {
-                self.state.totals.dead_bytes = 0;
-                break;
-            };
-            self.state.totals.dead_bytes = self.state.totals.dead_bytes.saturating_sub(cost(len));
-            if let Some(account) = self.state.accounts.get_mut(&AccountId(account)) {
-                account.dead = account.dead.saturating_sub(1);
-                account.lose(Loss::DeadEvicted, 1);
-            }
-        }
-        Ok(())
-    }
-
-    /// Counts a record that leaves unsettled against every account that still waited for it.
-    pub(super) fn count_loss(&mut self, seq: u64, value: &[u8], loss: Loss) {
-        self.forget_bytes(value.len());
+    /// Counts a record that was taken out unsettled against every account that still waited for it.
+    pub(super) fn count_loss(&mut self, seq: u64, value: &[u8], loss: Loss) -> Result<(), redb::Error> {
         let outline = match record::outline(value) {
             Ok(outline) => outline,
             Err(unreadable) => {
@@ -165,23 +150,50 @@ impl<'t> Round<'t> {
                 totals.unreadable = totals.unreadable.saturating_add(1);
                 let loss = if unreadable == Unreadable::Damaged { Loss::Damaged } else { loss };
                 self.unreadable.get_or_insert(loss);
-                return;
+                return self.forget(seq, value.len(), None);
             }
         };
+        self.forget(seq, value.len(), Some(&outline))?;
         for id in self.state.accounts_of(&outline.routes) {
             if let Some(account) = self.state.accounts.get_mut(&id)
                 && !account.settled.contains(seq)
             {
                 account.backlog = account.backlog.saturating_sub(1);
-                account.lose(loss, 1);
+                self.lose(id, loss, 1, Some(Lost::from(&outline)));
             }
         }
+        Ok(())
     }
 
-    fn forget_bytes(&mut self, len: usize) {
+    /// A record that nobody can read was met: the counts must be set right before the round ends.
+    pub(super) fn met_unreadable(&mut self, loss: Loss) {
+        self.unreadable.get_or_insert(loss);
+    }
+
+    /// A record was taken out of the log: nothing in the totals stands for it any more.
+    pub(super) fn forget(
+        &mut self,
+        seq: u64,
+        len: usize,
+        outline: Option<&Outline>,
+    ) -> Result<(), redb::Error> {
+        let was_kept = self.state.totals.kept > 0 && self.kept.remove(seq)?.is_some();
         let totals = &mut self.state.totals;
         totals.records = totals.records.saturating_sub(1);
         totals.bytes = totals.bytes.saturating_sub(cost(len));
+        if was_kept {
+            totals.kept = totals.kept.saturating_sub(1);
+            totals.kept_bytes = totals.kept_bytes.saturating_sub(cost(len));
+        }
+        let Some(outline) = outline else { return Ok(()) };
+        if outline.is_unknown_device {
+            totals.unknown = totals.unknown.saturating_sub(1);
+        }
+        if was_kept {
+            self.remember_gone(seq, outline);
+        }
+        self.miss_in_replays(seq, outline);
+        Ok(())
     }
 
     /// When a record was met that nobody can read: removes every damaged one and sets the backlogs right by counting what can
@@ -191,12 +203,13 @@ impl<'t> Round<'t> {
         let Some(loss) = self.unreadable.take() else { return Ok(()) };
         let state = &*self.state;
         let mut found: BTreeMap<AccountId, u64> = BTreeMap::new();
-        let mut unknown = 0u64;
+        let (mut unknown, mut unknown_devices) = (0u64, 0);
         let mut damaged = Vec::new();
         for row in self.log.iter()? {
             let (seq, value) = row?;
             match record::outline(value.value()) {
                 Ok(outline) => {
+                    unknown_devices += u64::from(outline.is_unknown_device);
                     for id in state.accounts_of(&outline.routes) {
                         if state
                             .accounts
@@ -213,14 +226,17 @@ impl<'t> Round<'t> {
         }
         for seq in damaged {
             let len = self.log.remove(seq)?.map_or(0, |value| value.value().len());
-            self.forget_bytes(len);
+            self.forget(seq, len, None)?;
             self.state.totals.unreadable = self.state.totals.unreadable.saturating_add(1);
         }
-        for (id, account) in &mut self.state.accounts {
-            let found = found.get(id).copied().unwrap_or(0);
+        self.state.totals.unknown = unknown_devices;
+        let ids: Vec<AccountId> = self.state.accounts.keys().copied().collect();
+        for id in ids {
+            let Some(account) = self.state.accounts.get_mut(&id) else { continue };
+            let found = found.get(&id).copied().unwrap_or(0);
             let missing = account.backlog.saturating_sub(found);
             account.backlog = found + missing.min(unknown);
-            account.lose(loss, missing.saturating_sub(unknown));
+            self.lose(id, loss, missing.saturating_sub(unknown), None);
         }
         Ok(())
     }
@@ -228,7 +244,7 @@ impl<'t> Round<'t> {
 
 /// What a value of so many bytes takes on the disk. Small ones share a page; of those over a third of a page fewer fit than
 /// their size lets one hope, and from a page on redb hands out powers of two.
-fn cost(len: usize) -> u64 {
+pub(super) fn cost(len: usize) -> u64 {
     let bytes = len as u64 + RECORD_OVERHEAD;
     match bytes {
         0..=1_365 => bytes,
@@ -241,11 +257,8 @@ fn cost(len: usize) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-    use redb::ReadableDatabase;
-
-    use super::super::record::{Entry, Unsealed, read, unseal};
+    use super::super::store::Work;
     use super::super::store::tests::{LIMITS, do_round, fresh, settle, waiting, work};
-    use super::super::store::{RouteId, Work};
     use super::*;
     use crate::clock::ManualClock;
 
@@ -285,29 +298,5 @@ mod tests {
         do_round(&mut store, &settle(0, first, Settlement::Delivered));
         let view = &store.view(0).accounts[0];
         assert_eq!((view.backlog, view.delivered, view.lost.as_slice()), (1, 1, [].as_slice()));
-    }
-
-    /// The record that a dead letter keeps is the one that was refused, byte for byte.
-    #[test]
-    fn a_dead_letter_keeps_the_record() {
-        let clock = ManualClock::new();
-        let mut store = fresh();
-        do_round(&mut store, &work(0..1, &clock));
-        let seq = store.state.next_seq - 1;
-        let refused = Settlement::Refused { reason: "http: 422".into(), attempts: 3 };
-        store.round(&settle(0, seq, refused), true, LIMITS, 1_795_465_260_123_456, |_| Ok(())).unwrap();
-        let txn = store.database().begin_read().unwrap();
-        let dead = txn.open_table(DEAD).unwrap();
-        let stored = dead.get((seq, 0)).unwrap().unwrap().value().to_vec();
-        let Unsealed::Body(1, body) = unseal(&stored) else { panic!("{stored:?}") };
-        let (reason, attempts, refused_us, record): (&str, u32, i64, &[u8]) =
-            postcard::from_bytes(body).unwrap();
-        assert_eq!((reason, attempts, refused_us), ("http: 422", 3, 1_795_465_260_123_456));
-        let heard = work(0..1, &clock).uplinks.remove(0).uplink;
-        assert_eq!(
-            read(record, &[RouteId(0)]),
-            Entry::Mine(Routed { uplink: heard, routes: vec![RouteId(0)] })
-        );
-        assert_eq!(store.view(0).records, 0, "it left the log");
     }
 }

@@ -7,25 +7,30 @@
 //! A database that is not empty and has no totals is somebody else's: it is refused before anything is written to it. The
 //! totals are read before any other table, because a newer version may have changed all of them.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableHandle, WriteTransaction,
-};
+use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use super::account::{Account, AccountId};
-use super::record::{Unsealed, seal, unseal};
-use super::round::Round;
+use crate::config::OnFull;
+
+use super::account::{Account, AccountId, Loss};
+use super::full::Refused;
+use super::jobs::{Command, Finished};
+use super::kept::Gone;
+use super::losses::Losses;
+use super::round::{Round, cost};
+use super::unsynced::Forgotten;
+use super::values::{StoreError, put, read_state, write_routes, write_state};
 use super::writer::Settle;
 use super::{Note, RouteName, Routed, View};
 
 pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-pub(super) const DEAD: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("dead");
-const ROUTE: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("route");
-const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
+pub(super) const DEAD: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("dead");
+pub(super) const KEPT: TableDefinition<'_, u64, ()> = TableDefinition::new("kept");
+pub(super) const ROUTE: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("route");
+pub(super) const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 
 /// Format byte of the values in `dead`, `route` and `state`, and of the file as a whole.
 pub(super) const FORMAT: u8 = 1;
@@ -34,10 +39,10 @@ pub(super) const FORMAT: u8 = 1;
 const SEQ_BLOCK: u64 = 1 << 20;
 
 /// No spool gets here: half of what a sequence number can hold. More is damage, and adding to less overflows nothing.
-const SEQ_END: u64 = u64::MAX / 2;
+pub(super) const SEQ_END: u64 = u64::MAX / 2;
 
 /// Likewise for the ids of routes and accounts.
-const ID_END: u32 = u32::MAX / 2;
+pub(super) const ID_END: u32 = u32::MAX / 2;
 
 /// A route: small, persistent, never reused (RULES S5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,60 +72,45 @@ pub struct Totals {
     pub bytes: u64,
     /// Bytes the dead letters take.
     pub dead_bytes: u64,
+    /// Records in the log that everybody has settled and that stay for a while.
+    pub kept: u64,
+    /// Bytes they take.
+    pub kept_bytes: u64,
+    /// The last of what was settled by everybody and has gone.
+    pub gone: Option<Gone>,
+    /// Uplinks in the log of which nobody knows the device.
+    pub unknown: u64,
+    /// None of those lies below.
+    pub unknown_from: u64,
     /// Records that left without this version being able to tell whose they were.
     pub unreadable: u64,
-    seq_limit: u64,
-    next_route: u32,
-    next_account: u32,
+    pub(super) seq_limit: u64,
+    pub(super) next_route: u32,
+    pub(super) next_account: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Route {
-    flow: String,
-    account: u32,
-}
-
-/// Why a store can't be made of an open database.
-#[derive(Debug)]
-pub(super) enum StoreError {
-    Damaged(String),
-    Newer(u8),
-    Redb(redb::Error),
-}
-
-impl<E: Into<redb::Error>> From<E> for StoreError {
-    fn from(error: E) -> Self {
-        StoreError::Redb(error.into())
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StoreError::Damaged(reason) => f.write_str(reason),
-            StoreError::Newer(format) => write!(f, "format {format} is newer than this program"),
-            StoreError::Redb(error) => error.fmt(f),
-        }
-    }
-}
-
-impl From<StoreError> for super::OpenError {
-    fn from(error: StoreError) -> Self {
-        super::OpenError::Unavailable(error.to_string())
-    }
+pub(super) struct Route {
+    pub(super) flow: String,
+    pub(super) account: u32,
 }
 
 /// The values that belong to the tables. Cloned for each round; small.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub(super) totals: Totals,
-    routes: BTreeMap<RouteId, Route>,
+    pub(super) routes: BTreeMap<RouteId, Route>,
     pub(super) accounts: BTreeMap<AccountId, Account>,
     pub(super) next_seq: u64,
     /// See [`View::floor`].
     pub(super) floor: u64,
     /// Where the next look for expired records begins.
     pub(super) expire_from: u64,
+    /// Likewise for records that were kept long enough.
+    pub(super) expire_kept_from: u64,
+    pub(super) losses: Losses,
+    /// The accounts of the present config, once somebody has said which they are.
+    pub(super) present: Option<BTreeSet<AccountId>>,
 }
 
 impl State {
@@ -135,6 +125,25 @@ impl State {
         accounts.dedup();
         accounts
     }
+
+    /// Whether all of these have settled a record. An account that is gone waits for nothing.
+    pub(super) fn is_settled(&self, seq: u64, accounts: &[AccountId]) -> bool {
+        let has_settled =
+            |id: &AccountId| self.accounts.get(id).is_none_or(|account| account.settled.contains(seq));
+        accounts.iter().all(has_settled)
+    }
+
+    /// The routes of an account, the oldest first.
+    pub(super) fn routes_of(&self, id: AccountId) -> Vec<RouteId> {
+        let ours = self.routes.iter().filter(|(_, route)| route.account == id.0);
+        ours.map(|(route, _)| *route).collect()
+    }
+
+    /// The account and its routes are gone for good; their ids are never given out again.
+    pub(super) fn forget(&mut self, id: AccountId) {
+        self.accounts.remove(&id);
+        self.routes.retain(|_, route| route.account != id.0);
+    }
 }
 
 /// What a round has to do.
@@ -146,12 +155,35 @@ pub(super) struct Work {
     pub(super) notes: Vec<Note>,
     pub(super) settles: Vec<Settle>,
     pub(super) routes: Vec<RouteName>,
+    pub(super) commands: Vec<Command>,
+    pub(super) refused: Vec<Refused>,
+}
+
+impl Work {
+    fn has_lasting_commands(&self) -> bool {
+        self.commands.iter().any(|command| !command.is_volatile())
+    }
 }
 
 /// About what an uplink will take on the disk: its content, and as much again as a frame's metadata.
 pub(super) fn estimate(routed: &Routed) -> u64 {
-    const METADATA_BYTES: u64 = 160;
-    routed.uplink.content.len() as u64 + METADATA_BYTES
+    const METADATA_BYTES: usize = 128;
+    cost(routed.uplink.content.len() + METADATA_BYTES)
+}
+
+/// What a round did.
+#[derive(Debug, Default)]
+pub(super) struct RoundDone {
+    /// It was forced to the disk.
+    pub(super) durable: bool,
+    /// One more than the number of the last uplink that was put in.
+    pub(super) after_uplinks: u64,
+    /// What jobs put into the log again, bytes.
+    pub(super) bytes_again: u64,
+    /// Jobs that came to their end.
+    pub(super) finished: Vec<Finished>,
+    /// There is more to do at once.
+    pub(super) more: bool,
 }
 
 /// The limits that a round keeps to.
@@ -159,6 +191,9 @@ pub(super) fn estimate(routed: &Routed) -> u64 {
 pub(super) struct Limits {
     pub(super) log_cap: u64,
     pub(super) dead_cap: u64,
+    /// What everybody has settled stays.
+    pub(super) keeps: bool,
+    pub(super) on_full: OnFull,
 }
 
 /// The open database with its values.
@@ -166,7 +201,7 @@ pub(super) struct Limits {
 pub(super) struct Store {
     database: Arc<Database>,
     pub(super) state: State,
-    committed: u64,
+    durable: u64,
     syncs: u64,
 }
 
@@ -178,41 +213,53 @@ impl Store {
         state.totals.seq_limit = state.next_seq + SEQ_BLOCK;
         put(&mut txn.open_table(STATE)?, "totals", &state.totals)?;
         txn.commit()?;
-        let committed = state.totals.appended;
-        Ok(Store { database: Arc::new(database), state, committed, syncs: 1 })
+        let durable = state.totals.appended;
+        Ok(Store { database: Arc::new(database), state, durable, syncs: 1 })
     }
 
     pub(super) fn database(&self) -> Arc<Database> {
         Arc::clone(&self.database)
     }
 
-    pub(super) fn state(&self) -> &State {
-        &self.state
+    #[cfg(test)]
+    pub(super) fn into_database(self) -> Arc<Database> {
+        self.database
     }
 
-    /// Uplinks that were durable at the last forced commit, since the spool was made.
-    pub(super) fn committed(&self) -> u64 {
-        self.committed
+    pub(super) fn state(&self) -> &State {
+        &self.state
     }
 
     /// After a reopening in mid-run, which may have brought a fresh file: brings back the routes that the rooms already hold,
     /// under their ids, and goes on counting where the numbers that lanes still hold end. A late settlement would otherwise
     /// hit another record.
-    pub(super) fn adopt(&mut self, before: &State) -> Result<(), redb::Error> {
+    pub(super) fn adopt(&mut self, before: &State, forgotten: &Forgotten) -> Result<(), redb::Error> {
         let mut draft = self.state.clone();
+        draft.totals.appended = draft.totals.appended.saturating_add(forgotten.records);
         draft.next_seq = draft.next_seq.max(before.next_seq);
+        draft.present.clone_from(&before.present);
         draft.totals.seq_limit = draft.next_seq + SEQ_BLOCK;
         for (id, route) in &before.routes {
             draft.routes.entry(*id).or_insert_with(|| route.clone());
         }
         for (id, account) in &before.accounts {
-            let fresh = || Account::starting_at(&account.kind, &account.name, draft.next_seq);
+            let fresh = || {
+                let mut fresh = Account::starting_at(&account.kind, &account.name, draft.next_seq);
+                // The operator has not taken it back.
+                fresh.paused = account.paused;
+                fresh
+            };
             draft.accounts.entry(*id).or_insert_with(fresh);
+        }
+        for (id, n) in &forgotten.delivered {
+            if let Some(account) = draft.accounts.get_mut(id) {
+                account.delivered = account.delivered.saturating_add(*n);
+            }
         }
         draft.totals.next_route = draft.totals.next_route.max(before.totals.next_route);
         draft.totals.next_account = draft.totals.next_account.max(before.totals.next_account);
         let txn = self.database.begin_write()?;
-        write_routes(&txn, &draft)?;
+        write_routes(&txn, &State::default(), &draft)?;
         write_state(&txn, &State::default(), &draft, &[])?;
         txn.commit()?;
         self.state = draft;
@@ -221,9 +268,13 @@ impl Store {
 
     /// Whether everybody whom a record with these routes is for has settled it.
     pub(super) fn is_settled(&self, seq: u64, routes: &[RouteId]) -> bool {
-        let has_settled =
-            |id: &AccountId| self.state.accounts.get(id).is_none_or(|account| account.settled.contains(seq));
-        self.state.accounts_of(routes).iter().all(has_settled)
+        self.state.is_settled(seq, &self.state.accounts_of(routes))
+    }
+
+    /// The accounts of a record with these routes, if all of them have settled it.
+    pub(super) fn takers(&self, seq: u64, routes: &[RouteId]) -> Option<Vec<AccountId>> {
+        let accounts = self.state.accounts_of(routes);
+        self.state.is_settled(seq, &accounts).then_some(accounts)
     }
 
     /// The notes stored last.
@@ -240,7 +291,6 @@ impl Store {
     }
 
     /// Does the work in one transaction and commits it, forced to the disk where `durable` says so or where it must be.
-    /// Returns whether it was.
     pub(super) fn round(
         &mut self,
         work: &Work,
@@ -248,42 +298,53 @@ impl Store {
         limits: Limits,
         now_us: i64,
         retain: impl FnOnce(&mut Round<'_>) -> Result<(), redb::Error>,
-    ) -> Result<bool, redb::Error> {
+    ) -> Result<RoundDone, redb::Error> {
         let mut txn = self.database.begin_write()?;
         let mut draft = self.state.clone();
         let made_routes = find_or_make_routes(&mut draft, &work.routes);
+        let mut done = RoundDone::default();
         // New numbers and new ids must be on the disk before anybody can have seen them.
         let reserve = draft.next_seq + work.uplinks.len() as u64 > draft.totals.seq_limit;
         if reserve {
             draft.totals.seq_limit = draft.next_seq + work.uplinks.len() as u64 + SEQ_BLOCK;
         }
-        let durable = durable || reserve || made_routes;
+        // Whoever asked for a job, or carries one on after a crash, must not find its work undone.
+        let durable =
+            durable || reserve || made_routes || work.has_lasting_commands() || draft.has_durable_jobs();
         txn.set_durability(if durable { Durability::Immediate } else { Durability::None })
             .map_err(redb::Error::from)?;
         {
-            let mut round = Round::new(&txn, &mut draft)?;
+            let mut round = Round::new(&txn, &mut draft, limits, now_us)?;
             for routed in &work.uplinks {
                 round.append(routed)?;
             }
+            for refused in &work.refused {
+                round.lose(refused.account, Loss::Refused, 1, Some(refused.lost));
+            }
+            done.after_uplinks = round.state.next_seq;
             for settle in &work.settles {
-                round.settle(settle, now_us)?;
+                round.settle(settle)?;
+            }
+            for command in &work.commands {
+                round.obey(command);
             }
             retain(&mut round)?;
+            round.do_jobs(&mut done)?;
             round.evict(limits.log_cap)?;
-            round.bound_dead(limits.dead_cap)?;
+            round.bound_dead()?;
             round.settle_accounts_of_unreadable()?;
         }
-        if made_routes {
-            write_routes(&txn, &draft)?;
-        }
+        write_routes(&txn, &self.state, &draft)?;
         write_state(&txn, &self.state, &draft, &work.notes)?;
+        draft.losses.write(&self.state.losses, &txn)?;
         txn.commit()?;
         self.state = draft;
         if durable {
-            self.committed = self.state.totals.appended;
+            self.durable = self.state.totals.appended;
             self.syncs += 1;
         }
-        Ok(durable)
+        done.durable = durable;
+        Ok(done)
     }
 
     /// The ids of routes that exist.
@@ -299,83 +360,19 @@ impl Store {
             floor: self.state.floor,
             records: totals.records,
             bytes: totals.bytes,
-            committed: self.committed,
+            kept: totals.kept,
+            kept_bytes: totals.kept_bytes,
+            losses: self.state.losses.len(),
+            appended: totals.appended,
+            durable: self.durable,
+            committed: self.durable,
+            at_risk: totals.appended.saturating_sub(self.durable),
             syncs: self.syncs,
             accounts: self.state.accounts.iter().map(|(id, account)| account.view(*id)).collect(),
             trouble: None,
             set_aside: None,
         }
     }
-}
-
-/// Reads one account as stored.
-pub(super) fn read_account(database: &Database, id: AccountId) -> Result<Option<Account>, StoreError> {
-    let txn = database.begin_read()?;
-    let values = txn.open_table(STATE)?;
-    values.get(account_key(id).as_str())?.map(|value| open_value(value.value(), "account")).transpose()
-}
-
-/// Reads the routes of one account, with their flows.
-pub(super) fn read_routes(database: &Database, id: AccountId) -> Result<Vec<(RouteId, String)>, StoreError> {
-    let table = database.begin_read()?.open_table(ROUTE)?;
-    let mut routes = Vec::new();
-    for row in table.iter()? {
-        let (route_id, value) = row?;
-        let route: Route = open_value(value.value(), "route")?;
-        if route.account == id.0 {
-            routes.push((RouteId(route_id.value()), route.flow));
-        }
-    }
-    Ok(routes)
-}
-
-/// Reads the values and makes the tables that are missing.
-fn read_state(txn: &WriteTransaction) -> Result<State, StoreError> {
-    let tables: Vec<String> = txn.list_tables()?.map(|table| table.name().to_owned()).collect();
-    let is_new = tables.is_empty() && txn.list_multimap_tables()?.next().is_none();
-    let mut state = State::default();
-    let values = txn.open_table(STATE)?;
-    match values.get("totals")? {
-        Some(value) => state.totals = open_value(value.value(), "totals")?,
-        None if is_new => {}
-        None => return Err(StoreError::Damaged("it is a redb file, but no spool".into())),
-    }
-    txn.open_table(DEAD)?;
-    for row in txn.open_table(ROUTE)?.iter()? {
-        let (id, value) = row?;
-        state.routes.insert(RouteId(id.value()), open_value(value.value(), "route")?);
-    }
-    for row in values.range("account/".."account0")? {
-        let (key, value) = row?;
-        let id = key.value().strip_prefix("account/").and_then(|id| id.parse().ok());
-        let id =
-            id.ok_or_else(|| StoreError::Damaged(format!("the key `{}` names no account", key.value())))?;
-        state.accounts.insert(AccountId(id), open_value(value.value(), "account")?);
-    }
-    let log = txn.open_table(LOG)?;
-    let after_last = log.last()?.map_or(0, |(seq, _)| seq.value().saturating_add(1));
-    state.next_seq = state.totals.seq_limit.max(after_last);
-    state.floor = log.first()?.map_or(state.next_seq, |(seq, _)| seq.value());
-    check_values(&state)?;
-    Ok(state)
-}
-
-/// Values that can be read may still contradict each other.
-fn check_values(state: &State) -> Result<(), StoreError> {
-    let totals = &state.totals;
-    let ids_fit = totals.next_route <= ID_END
-        && totals.next_account <= ID_END
-        && state.accounts.keys().all(|id| id.0 < totals.next_account)
-        && state.routes.iter().all(|(id, route)| {
-            id.0 < totals.next_route && state.accounts.contains_key(&AccountId(route.account))
-        });
-    if !ids_fit {
-        return Err(StoreError::Damaged("its routes and accounts do not belong together".into()));
-    }
-    if state.next_seq > SEQ_END {
-        return Err(StoreError::Damaged(format!("its sequence numbers reach {}", state.next_seq)));
-    }
-    Ok(())
 }
 
 fn find_route(state: &State, name: &RouteName) -> Option<(RouteId, AccountId)> {
@@ -391,7 +388,8 @@ fn find_route(state: &State, name: &RouteName) -> Option<(RouteId, AccountId)> {
 fn find_or_make_routes(state: &mut State, names: &[RouteName]) -> bool {
     let mut made = false;
     for name in names {
-        if find_route(state, name).is_some() {
+        if let Some((_, account)) = find_route(state, name) {
+            state.keep_account(account);
             continue;
         }
         made = true;
@@ -403,67 +401,12 @@ fn find_or_make_routes(state: &mut State, names: &[RouteName]) -> bool {
             state.accounts.insert(id, Account::starting_at(&name.kind, &name.name, state.next_seq));
             id
         });
+        state.keep_account(account);
         let id = RouteId(state.totals.next_route);
         state.totals.next_route += 1;
         state.routes.insert(id, Route { flow: name.flow.clone(), account: account.0 });
     }
     made
-}
-
-fn account_key(id: AccountId) -> String {
-    format!("account/{:010}", id.0)
-}
-
-fn open_value<T: for<'a> Deserialize<'a>>(bytes: &[u8], what: &str) -> Result<T, StoreError> {
-    match unseal(bytes) {
-        Unsealed::Body(FORMAT, body) => postcard::from_bytes(body)
-            .map_err(|_| StoreError::Damaged(format!("the stored {what} can't be decoded"))),
-        Unsealed::Body(format, _) if format > FORMAT => Err(StoreError::Newer(format)),
-        Unsealed::Body(..) | Unsealed::Damaged => {
-            Err(StoreError::Damaged(format!("the stored {what} fails its checksum")))
-        }
-    }
-}
-
-fn put<T: Serialize>(
-    values: &mut redb::Table<'_, &'static str, &'static [u8]>,
-    key: &str,
-    value: &T,
-) -> Result<(), redb::Error> {
-    let bytes = seal(FORMAT, value).map_err(|error| redb::Error::Corrupted(error.to_string()))?;
-    values.insert(key, bytes.as_slice())?;
-    Ok(())
-}
-
-fn write_routes(txn: &WriteTransaction, state: &State) -> Result<(), redb::Error> {
-    let mut table = txn.open_table(ROUTE)?;
-    for (id, route) in &state.routes {
-        let bytes = seal(FORMAT, route).map_err(|error| redb::Error::Corrupted(error.to_string()))?;
-        table.insert(id.0, bytes.as_slice())?;
-    }
-    Ok(())
-}
-
-/// Writes what differs between the values before and after.
-fn write_state(
-    txn: &WriteTransaction,
-    before: &State,
-    after: &State,
-    notes: &[Note],
-) -> Result<(), redb::Error> {
-    let mut values = txn.open_table(STATE)?;
-    if before.totals != after.totals {
-        put(&mut values, "totals", &after.totals)?;
-    }
-    for (id, account) in &after.accounts {
-        if before.accounts.get(id) != Some(account) {
-            put(&mut values, &account_key(*id), account)?;
-        }
-    }
-    for note in notes {
-        values.insert(format!("note/{}", note.key).as_str(), note.value.as_slice())?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -12,12 +12,14 @@
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::Routed;
 use super::store::RouteId;
+use super::{Acceptance, Routed};
 
 #[derive(Debug)]
 struct Waiter {
-    reply: oneshot::Sender<()>,
+    reply: oneshot::Sender<Acceptance>,
+    /// What it will be told.
+    acceptance: Acceptance,
     /// When a durable round must have come.
     by: Instant,
     wants: Wants,
@@ -51,13 +53,20 @@ pub(super) struct Done {
 
 impl Waiters {
     /// Somebody waits for `uplinks`, which stand at `place` of the round under way, until a durable round at the time `by`.
-    pub(super) fn add(&mut self, reply: oneshot::Sender<()>, uplinks: &[Routed], place: usize, by: Instant) {
+    pub(super) fn add(
+        &mut self,
+        (reply, acceptance): (oneshot::Sender<Acceptance>, Acceptance),
+        uplinks: &[Routed],
+        place: usize,
+        by: Instant,
+    ) {
         let places = (place as u64..).zip(uplinks.iter().map(|routed| routed.routes.clone()));
         let wants = if uplinks.is_empty() { Wants::Everything } else { Wants::InRound(places.collect()) };
-        self.0.push(Waiter { reply, by, wants });
+        self.0.push(Waiter { reply, acceptance, by, wants });
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -94,7 +103,7 @@ impl Waiters {
                 };
             if satisfied {
                 // Whoever gave up waiting does not need it.
-                let _ = waiter.reply.send(());
+                let _ = waiter.reply.send(waiter.acceptance);
             } else {
                 self.0.push(waiter);
             }
@@ -112,9 +121,18 @@ mod tests {
 
     const NOT_DURABLE: Done = Done { durable: false, all_safe: false, first_seq: None };
 
-    fn waiting(waiters: &mut Waiters, uplinks: std::ops::Range<u64>, place: usize) -> oneshot::Receiver<()> {
+    fn waiting(
+        waiters: &mut Waiters,
+        uplinks: std::ops::Range<u64>,
+        place: usize,
+    ) -> oneshot::Receiver<Acceptance> {
         let (reply, answer) = oneshot::channel();
-        waiters.add(reply, &work(uplinks, &ManualClock::new()).uplinks, place, Instant::now());
+        waiters.add(
+            (reply, Acceptance::Full),
+            &work(uplinks, &ManualClock::new()).uplinks,
+            place,
+            Instant::now(),
+        );
         answer
     }
 

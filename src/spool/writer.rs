@@ -4,7 +4,8 @@
 //!  append queue (bounded) ──┐
 //!                           ├──> round: one transaction ──> visible at once (a new View)
 //!  settlements (by credit) ─┘              │
-//!                                          └── durable when the first uplink waited COMMIT_WINDOW, when 256 KiB of uplinks
+//!                                          └── durable when the first uplink that somebody still waits for is as old as
+//!                                              the commit window (200 ms, or `commit_after`), when 256 KiB of uplinks
 //!                                              (less in a small spool) or 256 settlements wait (RULES S30), when
 //!                                              numbers or routes are new, when a source waits for it, and at the end
 //! ```
@@ -27,10 +28,13 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 
 use super::account::AccountId;
+use super::full;
+use super::jobs::{self, Asked};
 use super::open::{self, Backend, SetAside};
-use super::store::{self, Limits, RouteId, State, Store, Work};
+use super::store::{self, RoundDone, RouteId, State, Store, Work};
+use super::unsynced::Unsynced;
 use super::waiters::{Done, Waiters};
-use super::{COMMIT_WINDOW, Note, RouteName, Routed, Settings, Settlement, Shared, View};
+use super::{Acceptance, COMMIT_WINDOW, Note, RouteName, Routed, Settings, Settlement, Shared, View};
 
 /// Settlements that may wait for a durable round (RULES S30).
 const SETTLES_UNTIL_DURABLE: usize = 256;
@@ -38,8 +42,15 @@ const SETTLES_UNTIL_DURABLE: usize = 256;
 /// Uplinks and settlements a round takes at most, which bounds its memory and how long a stop takes.
 const ROUND_AT_MOST: usize = 4_096;
 
+/// About what a replay's round frees of the pages that it changes, at both ends of the log: without uplinks that make a
+/// commit due, many such rounds would pile up before one is forced.
+const PAGES_A_ROUND: u64 = 8 * 4_096;
+
 /// How often the log is looked through for expired records.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+
+/// How long kept records and counters may wait for a commit that is made for another reason (RULES S30).
+const KEEP_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Waits between attempts to open the file again after an I/O error.
 const REOPEN_FIRST: Duration = Duration::from_millis(500);
@@ -52,12 +63,13 @@ pub(super) enum Message {
         uplinks: Vec<Routed>,
         notes: Vec<Note>,
         /// Told when they are safe.
-        waiter: Option<oneshot::Sender<()>>,
+        waiter: Option<oneshot::Sender<Acceptance>>,
     },
     Routes {
         names: Vec<RouteName>,
         reply: oneshot::Sender<Vec<(RouteId, AccountId)>>,
     },
+    Command(Asked),
 }
 
 /// A lane's word about one record.
@@ -66,7 +78,8 @@ pub(super) struct Settle {
     pub(super) account: AccountId,
     pub(super) from: u64,
     pub(super) to: u64,
-    pub(super) settlement: Settlement,
+    /// `None`: the numbers are covered, and no record of the account is among them.
+    pub(super) settlement: Option<Settlement>,
     pub(super) credit: Arc<AtomicUsize>,
 }
 
@@ -85,8 +98,6 @@ pub(super) struct Writer {
     store: Option<Store>,
     /// The values of the store that was open last: the rooms hold its routes.
     known: State,
-    /// How many uplinks, ever, that store had on the disk for sure.
-    known_committed: u64,
     settings: Settings,
     backend: Backend,
     shared: Arc<Shared>,
@@ -97,14 +108,19 @@ pub(super) struct Writer {
     /// Set once, by the signal to close.
     closing: bool,
     /// Uplinks that a crash now would lose.
-    unsynced: Vec<Routed>,
-    unsynced_bytes: u64,
+    unsynced: Unsynced,
     /// Notes likewise, the last value of each.
     unsynced_notes: Vec<Note>,
-    /// When the first of them must be durable.
-    due: Option<Instant>,
+    /// Settlements of records that are on the disk, which a crash now would undo.
     unsynced_settles: usize,
+    /// Records from this number on are not on the disk.
+    durable_end: u64,
+    /// When kept records and counters are written if nothing else is (RULES S30).
+    keep_by: Option<Instant>,
     replies: Vec<RoutesReply>,
+    asked: Vec<Asked>,
+    /// A job can go on at once.
+    more: bool,
     waiters: Waiters,
 }
 
@@ -118,9 +134,9 @@ impl Writer {
         ends: Ends,
     ) -> Writer {
         Writer {
+            durable_end: opened.store.state().next_seq,
             store: Some(opened.store),
             known: State::default(),
-            known_committed: 0,
             settings,
             backend,
             shared,
@@ -129,12 +145,14 @@ impl Writer {
             set_aside: opened.set_aside,
             generation: 0,
             closing: false,
-            unsynced: Vec::new(),
-            unsynced_bytes: 0,
+            unsynced: Unsynced::default(),
             unsynced_notes: Vec::new(),
-            due: None,
             unsynced_settles: 0,
+            keep_by: None,
             replies: Vec::new(),
+            asked: Vec::new(),
+            // A job that the last run left behind.
+            more: true,
             waiters: Waiters::default(),
         }
     }
@@ -157,7 +175,7 @@ impl Writer {
         let mut expire_at = Instant::now() + EXPIRE_EVERY;
         loop {
             let mut work = Work::default();
-            if !self.closing {
+            if !self.closing && !self.more {
                 self.wait(&mut work, expire_at).await;
             }
             self.take_waiting(&mut work);
@@ -185,7 +203,7 @@ impl Writer {
 
     /// When the next round must be durable.
     fn due(&self) -> Option<Instant> {
-        self.due.into_iter().chain(self.waiters.due()).min()
+        self.unsynced.due().into_iter().chain(self.waiters.due()).chain(self.keep_by).min()
     }
 
     fn begin_closing(&mut self) {
@@ -196,10 +214,17 @@ impl Writer {
 
     fn take(&mut self, work: &mut Work, message: Message) {
         match message {
-            Message::Append { uplinks, notes, waiter } => {
-                if let Some(reply) = waiter {
-                    let by = Instant::now() + self.settings.commit_window.min(COMMIT_WINDOW);
-                    self.waiters.add(reply, &uplinks, work.uplinks.len(), by);
+            Message::Append { mut uplinks, notes, waiter } => {
+                let had_uplinks = !uplinks.is_empty();
+                let acceptance = self.admit(work, &mut uplinks);
+                match waiter {
+                    // Nothing is left to wait for.
+                    Some(reply) if had_uplinks && uplinks.is_empty() => _ = reply.send(acceptance),
+                    Some(reply) => {
+                        let by = Instant::now() + self.settings.commit_window.min(COMMIT_WINDOW);
+                        self.waiters.add((reply, acceptance), &uplinks, work.uplinks.len(), by);
+                    }
+                    None => {}
                 }
                 work.bytes += uplinks.iter().map(store::estimate).sum::<u64>();
                 work.uplinks.extend(uplinks);
@@ -209,7 +234,20 @@ impl Writer {
                 work.routes.extend(names.iter().cloned());
                 self.replies.push((names, reply));
             }
+            Message::Command(asked) => {
+                work.commands.push(asked.command.clone());
+                self.asked.push(asked);
+            }
         }
+    }
+
+    /// Refuses what a full spool does not take in.
+    fn admit(&self, work: &mut Work, uplinks: &mut Vec<Routed>) -> Acceptance {
+        // While the file is being reopened nothing is taken from the queue.
+        let Some(store) = &self.store else { return Acceptance::Full };
+        let (acceptance, refused) = full::admit(store.state(), self.settings.limits(), work.bytes, uplinks);
+        work.refused.extend(refused);
+        acceptance
     }
 
     fn take_waiting(&mut self, work: &mut Work) {
@@ -230,7 +268,7 @@ impl Writer {
             let durable = self.closing || self.must_be_durable(&work);
             let first_seq = self.store.as_ref().map(|store| store.state().next_seq);
             let error = match self.try_round(&work, durable, expire) {
-                Ok(was_durable) => return self.after_round(work, was_durable, first_seq),
+                Ok(done) => return self.after_round(work, &done, first_seq),
                 Err(error) => error,
             };
             if self.closing {
@@ -260,45 +298,65 @@ impl Writer {
     /// Pages that rounds free before a forced commit can't be used again until it, so a burst would outgrow `max_size`, and
     /// what is not durable is held in memory too.
     fn is_much(&self, work: &Work) -> bool {
-        self.unsynced_bytes + work.bytes >= self.settings.unsynced_cap()
+        self.unsynced.bytes() + work.bytes >= self.settings.unsynced_cap()
     }
 
     fn must_be_durable(&self, work: &Work) -> bool {
-        // What was refused for good has left the log for the dead letters, and has not arrived anywhere: whoever waits for
-        // such an uplink must not take that for safe before it is on the disk.
-        let buries = || work.settles.iter().any(|settle| settle.settlement != Settlement::Delivered);
+        // What was refused for good has left the log for the dead letters, and has not arrived anywhere: it is not safe
+        // before it is on the disk.
+        let buries = || {
+            let mut ends = work.settles.iter().filter_map(|settle| settle.settlement.as_ref());
+            ends.any(|settlement| *settlement != Settlement::Delivered)
+        };
         self.due().is_some_and(|due| Instant::now() >= due)
-            || (!self.waiters.is_empty() && buries())
+            || buries()
             || self.is_much(work)
-            || self.unsynced_settles + work.settles.len() >= SETTLES_UNTIL_DURABLE
+            || self.unsynced_settles + self.undoable(work) >= SETTLES_UNTIL_DURABLE
     }
 
-    fn try_round(&mut self, work: &Work, durable: bool, expire: bool) -> Result<bool, String> {
-        let limits = Limits { log_cap: self.settings.log_cap(), dead_cap: self.settings.dead_cap() };
-        let (max_age, clock) = (self.settings.max_age, &*self.clock);
+    /// Settlements that a crash would undo: those of records on the disk. Of a record that is not there yet nothing would be
+    /// left to send again.
+    fn undoable(&self, work: &Work) -> usize {
+        work.settles.iter().filter(|settle| settle.to < self.durable_end).count()
+    }
+
+    fn try_round(&mut self, work: &Work, durable: bool, expire: bool) -> Result<RoundDone, String> {
+        let limits = self.settings.limits();
+        let (max_age, keep, clock) = (self.settings.max_age, self.settings.keep_delivered, &*self.clock);
         let store = self.store.as_mut().ok_or("the file is not open")?;
         store
             .round(work, durable, limits, clock.wall_us(), |round| {
-                if expire { round.expire(max_age, clock) } else { Ok(()) }
+                if expire {
+                    round.expire(max_age, clock)?;
+                    round.expire_kept(keep, clock)?;
+                }
+                Ok(())
             })
             .map_err(|error| error.to_string())
     }
 
-    fn after_round(&mut self, work: Work, durable: bool, first_seq: Option<u64>) {
+    fn after_round(&mut self, work: Work, done: &RoundDone, first_seq: Option<u64>) {
         let put_in = work.uplinks.len() as u64;
-        if durable {
-            self.unsynced.clear();
-            self.unsynced_bytes = 0;
+        let first_seq = first_seq.filter(|first| first + put_in == done.after_uplinks);
+        self.more = done.more;
+        let Some(store) = &self.store else { return };
+        if done.durable {
+            self.unsynced.clear(store.state().totals.appended);
             self.unsynced_notes.clear();
-            self.due = None;
             self.unsynced_settles = 0;
+            self.durable_end = store.state().next_seq;
+            self.keep_by = None;
         } else {
-            self.unsynced_settles += work.settles.len();
+            self.unsynced_settles += self.undoable(&work);
+            if done.bytes_again > 0 {
+                self.unsynced.add_bytes(done.bytes_again + PAGES_A_ROUND);
+            }
             keep_last(&mut self.unsynced_notes, work.notes);
-            if !work.uplinks.is_empty() {
-                self.due.get_or_insert(Instant::now() + self.settings.commit_window);
-                self.unsynced.extend(work.uplinks);
-                self.unsynced_bytes += work.bytes;
+            let before = store.state().totals.appended.saturating_sub(put_in);
+            self.unsynced.add(work.uplinks, first_seq, before, Instant::now() + self.settings.commit_window);
+            self.unsynced.forget_settled(|seq, routes| store.takers(seq, routes));
+            if !self.settings.keep_delivered.is_zero() {
+                self.keep_by.get_or_insert(Instant::now() + KEEP_EVERY);
             }
         }
         for settle in &work.settles {
@@ -312,8 +370,8 @@ impl Writer {
                 let _ = reply.send(store.find_routes(&names));
             }
             let all_safe = self.unsynced.is_empty();
-            let first_seq = first_seq.filter(|first| first + put_in == store.state().next_seq);
-            let done = Done { durable, all_safe, first_seq };
+            self.asked = jobs::answer(std::mem::take(&mut self.asked), done, store);
+            let done = Done { durable: done.durable, all_safe, first_seq };
             self.waiters.answer(done, |seq, routes| store.is_settled(seq, routes));
         }
     }
@@ -323,6 +381,8 @@ impl Writer {
             Some(store) => store.view(self.generation),
             None => View::clone(&self.ends.publish.borrow()),
         };
+        view.at_risk = self.unsynced.len() as u64;
+        view.committed = view.appended.saturating_sub(view.at_risk);
         view.trouble = trouble;
         view.set_aside.clone_from(&self.set_aside);
         self.ends.publish.send_replace(Arc::new(view));
@@ -342,7 +402,6 @@ impl Writer {
     fn reopen(&mut self, work: &mut Work) -> Result<(), String> {
         self.shared.set(None);
         if let Some(store) = self.store.take() {
-            self.known_committed = store.committed();
             self.known = store.state().clone();
         }
         let opened = open::open(&self.settings, &self.backend).map_err(|error| error.to_string())?;
@@ -353,18 +412,21 @@ impl Writer {
     }
 
     fn install(&mut self, mut store: Store, work: &mut Work) -> Result<(), redb::Error> {
-        let arrived = store.committed().saturating_sub(self.known_committed);
-        store.adopt(&self.known)?;
+        let on_disk = store.state().totals.appended;
+        let (missing, forgotten) = self.unsynced.take_missing(on_disk);
+        store.adopt(&self.known, &forgotten)?;
         self.waiters.forget_numbers();
+        self.more = true;
+        self.durable_end = store.state().next_seq;
         self.shared.set(Some(store.database()));
         self.store = Some(store);
         self.generation += 1;
-        let mut uplinks = std::mem::take(&mut self.unsynced);
-        work.bytes += std::mem::take(&mut self.unsynced_bytes);
-        uplinks.append(&mut work.uplinks);
-        let arrived = usize::try_from(arrived).unwrap_or(usize::MAX).min(uplinks.len());
-        uplinks.drain(..arrived);
-        work.uplinks = uplinks;
+        // The round that failed put its uplinks behind all others.
+        let arrived = on_disk.saturating_sub(self.known.totals.appended);
+        let arrived = usize::try_from(arrived).unwrap_or(usize::MAX).min(work.uplinks.len());
+        work.uplinks.drain(..arrived);
+        work.uplinks.splice(..0, missing);
+        work.bytes = work.uplinks.iter().map(store::estimate).sum();
         let later = std::mem::replace(&mut work.notes, std::mem::take(&mut self.unsynced_notes));
         keep_last(&mut work.notes, later);
         log::warn!("spool: open again; {} uplinks that were not on the disk go back in", work.uplinks.len());

@@ -49,7 +49,7 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!(*config.spool.path, Path::new("/var/lib/packhorse/spool.redb"));
     assert_eq!(config.spool.max_size, None);
     assert_eq!(config.spool.max_age, Duration::from_secs(30 * 86_400));
-    assert_eq!(*config.spool.durability, Durability::Immediate);
+    assert_eq!(*config.spool.durability, Durability::WriteBehind);
     assert_eq!(config.history.records, 100);
     assert!(config.sources.is_empty() && config.integrations.is_empty() && config.flows.is_empty());
 }
@@ -101,4 +101,30 @@ fn brokers_are_found_by_scheme_port_and_alias() {
             (scheme, host, port, MqttVersion::V5)
         );
     }
+}
+
+/// The device's name in the hub is the client id, unless somebody says otherwise.
+#[test]
+fn an_azure_device_names_the_client() {
+    const SAS: &str = "[integration.b.auth]\ntype = \"azure-sas\"\nkey = { env = \"CARGO_PKG_NAME\" }\n";
+    for (above, below, expected) in [
+        ("", "", "{{gateway.name}}-b"),
+        ("", "device = \"{{gateway.name}}\"", "{{gateway.name}}"),
+        ("client_id = \"barn\"\n", "device = \"shed\"", "barn"),
+    ] {
+        let config = loaded(parse(&format!("{MQTT}{above}{SAS}{below}"))).config;
+        let IntegrationKind::Mqtt(mqtt) = &config.integrations[0].kind else { panic!("mqtt") };
+        assert_eq!(mqtt.client_id.value, expected);
+        let Auth::AzureSas { policy: None, ttl, .. } = &config.integrations[0].auth.value else {
+            panic!("sas")
+        };
+        assert_eq!(*ttl, Duration::from_secs(3_600));
+    }
+    let http =
+        format!("{HTTP}auth = {{ type = \"google-service-account\", key = {{ env = \"CARGO_PKG_NAME\" }} }}");
+    let config = loaded(parse(&http)).config;
+    let Auth::GoogleServiceAccount { scope, ca: None, .. } = &config.integrations[0].auth.value else {
+        panic!()
+    };
+    assert_eq!(scope, "https://www.googleapis.com/auth/cloud-platform");
 }

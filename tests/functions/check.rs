@@ -21,7 +21,7 @@ fn every_mistake_of_every_script_has_its_place() {
         ("spins", "while (1) {}\nfunction decodeUplink() {}"),
         ("fills", "var a = []; while (1) a.push([1]);"),
     ]
-    .map(|(name, source)| folder.script(name, source, "time_limit = \"50ms\""))
+    .map(|(name, source)| folder.script(name, source, "time_limit = \"300ms\""))
     .concat();
     let tables = tables + "[function.gone]\nfile = \"gone.js\"\n[function.folder]\nfile = \".\"\n";
     let found = problems(&folder, &tables);
@@ -37,7 +37,7 @@ fn every_mistake_of_every_script_has_its_place() {
         ("nothing.js:1:1", "function.nothing: ", "no entry point"),
         ("variable.js:1:1", "function.variable: ", "no entry point"),
         ("empty.js:1:1", "function.empty: ", "no entry point"),
-        ("spins.js:1:1", "function.spins: ", "time limit of 50 ms"),
+        ("spins.js:1:1", "function.spins: ", "time limit of 300 ms"),
         ("fills.js:1:1", "function.fills: ", "memory limit"),
         ("packhorse.toml:32:8", "function.gone.file: ", "cannot be read"),
         ("packhorse.toml:34:8", "function.folder.file: ", "not a regular file"),

@@ -4,7 +4,7 @@ use super::{Decoding, Folder, data, decode, errors, function, input, warnings};
 
 /// Each is called on its own port; port 0 decodes. The text that its error must have.
 const HOSTILE: &[(&str, &str)] = &[
-    ("while (1) {}", "time limit of 50 ms of CPU time"),
+    ("while (1) {}", "time limit of 300 ms of CPU time"),
     ("for (;;) { try { while (1) {} } catch (e) {} finally { continue; } }", "time limit"),
     ("/^(a+)+$/.test('a'.repeat(64) + 'b')", "time limit"),
     ("new Array(1e9).join('')", "no answer within 2 s"),
@@ -67,7 +67,7 @@ fn every_attack_has_its_own_error_and_the_next_call_decodes() {
     let source = format!(
         "function decodeUplink(input) {{\n  switch (input.fPort) {{\n{cases}  }}\n  return {{data: {{port: input.fPort}}}};\n}}"
     );
-    let functions = folder.functions(&folder.script("f", source, "time_limit = \"50ms\""));
+    let functions = folder.functions(&folder.script("f", source, "time_limit = \"300ms\""));
     for (port, (body, wanted)) in (1..).zip(HOSTILE) {
         let errors = errors(&decode(&functions, port));
         assert!(errors[0].contains(wanted), "{body}\n  gave {errors:?}\n  wanted {wanted:?}");
@@ -179,7 +179,7 @@ fn s27_five_time_outs_in_a_row_suspend_that_function_alone() {
     let folder = Folder::new();
     let source = "function decodeUplink(i) { while (i.fPort) {} return {data: {}}; }";
     let tables =
-        [folder.script("f", source, "time_limit = \"10ms\""), folder.script("g", source, "")].concat();
+        [folder.script("f", source, "time_limit = \"60ms\""), folder.script("g", source, "")].concat();
     let functions = folder.functions(&tables);
     for _ in 0..4 {
         assert!(errors(&decode(&functions, 1))[0].contains("time limit"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use packhorse::clock::ManualClock;
-use packhorse::config::{OnReject, Retry, Strategy, SuccessCodes};
+use packhorse::config::{OnFull, OnReject, Order, Retry, Strategy, SuccessCodes};
 use packhorse::delivery::outcome::{Failure, Layer, Outcome, Receipt};
 use packhorse::delivery::{Lane, LaneSettings, LaneStatus, Lease, LinkUp, Ordering, State};
 use packhorse::history::History;
@@ -42,6 +42,9 @@ pub(crate) struct Bench {
     /// Further routes to us, of flows with overrides of their own.
     flows: Vec<RouteId>,
     pub(crate) variant_of: HashMap<RouteId, usize>,
+    pub(crate) order: Order,
+    pub(crate) replay_rate: u32,
+    pub(crate) keep_delivered: Duration,
     made: u128,
 }
 
@@ -61,6 +64,9 @@ impl Bench {
             routes: Vec::new(),
             flows: Vec::new(),
             variant_of: HashMap::new(),
+            order: Order::OldestFirst,
+            replay_rate: 0,
+            keep_delivered: Duration::ZERO,
             made: 0,
         };
         bench.open().await;
@@ -73,6 +79,8 @@ impl Bench {
             max_size: self.max_size,
             max_age: Duration::from_secs(86_400),
             commit_window: Duration::from_millis(200),
+            keep_delivered: self.keep_delivered,
+            on_full: OnFull::DropOldest,
         };
         let spool = Spool::open(settings, &self.backend, self.clock.clone()).unwrap();
         let name = |name: &str| RouteName { flow: String::new(), kind: "http".into(), name: name.into() };
@@ -127,6 +135,8 @@ impl Bench {
             retry,
             ordering,
             seed: 1,
+            order: self.order,
+            replay_rate: self.replay_rate,
             variant_of: self.variant_of.clone(),
             history: History::new(100),
         };
@@ -163,15 +173,40 @@ impl Bench {
         self.spool().view().borrow().clone()
     }
 
+    /// Says that we are paused, or go on.
+    pub(crate) async fn pause(&self, paused: bool) {
+        self.hold(self.spool().set_paused(self.routes[0].1, paused)).await.unwrap();
+    }
+
+    /// Purges us.
+    pub(crate) async fn purge(&self) -> u64 {
+        self.hold(self.spool().purge(self.routes[0].1, false)).await.unwrap()
+    }
+
+    /// Sends us once more what was heard within `since`; how many that are.
+    pub(crate) async fn replay_since(&self, since: Duration) -> u64 {
+        self.hold(self.spool().replay_since(self.routes[0].1, since, false)).await.unwrap().n
+    }
+
+    /// Waits until nothing is left for us, while time passes.
+    pub(crate) async fn gone(&self) {
+        self.spool().view().wait_for(|view| ours(view).backlog == 0).await.unwrap();
+    }
+
     /// Waits for the spool's writer, which has a thread of its own; a paused clock stands still meanwhile (as long as a
     /// blocking task runs).
     pub(crate) async fn wait_for(&self, mut enough: impl FnMut(&View) -> bool) -> Arc<View> {
+        let mut view = self.spool().view();
+        self.hold(async { view.wait_for(|view| enough(view)).await.unwrap().clone() }).await
+    }
+
+    async fn hold<T>(&self, answer: impl Future<Output = T>) -> T {
         let (done, until_done) = std::sync::mpsc::channel::<()>();
         let no_time_passes = tokio::task::spawn_blocking(move || until_done.recv());
-        let view = self.spool().view().wait_for(|view| enough(view)).await.unwrap().clone();
+        let answer = answer.await;
         drop(done);
         no_time_passes.await.unwrap().unwrap_err();
-        view
+        answer
     }
 
     /// Waits until nothing is left for `us`.

@@ -3,7 +3,9 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod bench;
+mod live_first;
 mod model;
+mod operator;
 mod order;
 mod reopen;
 mod retry;

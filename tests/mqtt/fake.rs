@@ -47,6 +47,22 @@ impl Fake {
         peer.connack(code).await;
         peer
     }
+
+    /// The same, with client id, user name and password, where the CONNECT has no will.
+    pub(crate) async fn identified(&self) -> (Peer, Vec<String>) {
+        let mut peer = self.accept().await;
+        let (kind, body) = peer.frame().await.unwrap();
+        assert_eq!((kind, body[7] & 0b1100_0100), (0x10, 0b1100_0000), "CONNECT with both and no will");
+        peer.send(&[0x20, 2, 0, 0]).await;
+        // Behind protocol name, level, flags and keep-alive.
+        let (mut rest, mut fields) = (&body[10..], Vec::new());
+        while let [high, low, after @ ..] = rest {
+            let (field, next) = after.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+            fields.push(String::from_utf8(field.to_vec()).unwrap());
+            rest = next;
+        }
+        (peer, fields)
+    }
 }
 
 impl Peer {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use packhorse::delivery::State;
 use tokio::time::Instant;
 
-use crate::bench::{devices, ours};
+use crate::bench::{To, devices, ours};
 use crate::fake::{Fake, Packet};
 use crate::world::{BODY_OVERHEAD, PATIENCE, WINDOW, World};
 
@@ -262,5 +262,31 @@ async fn an_oversize_record_does_not_block_the_next() {
     }
     let account = world.bench.wait_until_done().await;
     assert_eq!((account.delivered, account.dead_letters), (3, 1));
+    world.stop().await;
+}
+
+/// A password that ends is replaced in time: nothing is lost, and nobody is told that the gateway went away.
+#[tokio::test(start_paused = true)]
+async fn a_connection_ends_before_its_password_does() {
+    const SAS: &str = "[integration.us.auth]\ntype = \"azure-sas\"\nkey = \"c2VjcmV0\"\ndevice = \"{{gateway.name}}\"\n\
+                       ttl = \"5m\"\n";
+    let fake = Fake::listen().await;
+    let mut world = World::start_here(fake.port(), SAS, &devices(&[1])).await;
+    for round in 0..3 {
+        let (mut peer, identity) = fake.identified().await;
+        let connected = Instant::now();
+        assert_eq!(identity[..2], ["roof", "127.0.0.1/roof/?api-version=2021-04-12"]);
+        let signature = "SharedAccessSignature sr=127.0.0.1%2Fdevices%2Froof&sig=";
+        assert!(identity[2].starts_with(signature), "{identity:?}");
+        let (packet_id, record) = peer.publishes(1).await[0];
+        assert_eq!(record, round);
+        peer.puback(packet_id).await;
+        delivered(&world, u64::try_from(round).unwrap() + 1).await;
+        assert_eq!(peer.read().await, Packet::Disconnect);
+        let stayed = connected.elapsed().as_secs();
+        assert!((235..245).contains(&stayed), "a fifth of the time is left, not {stayed} s");
+        world.bench.append(To::Us, &devices(&[1])).await;
+    }
+    drop(fake.identified().await);
     world.stop().await;
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use packhorse::clock::{Clock, ManualClock};
+use packhorse::config::OnFull;
 use packhorse::spool::{
     AccountId, AccountView, Appender, Backend, Entry, Ledger, Loss, OpenError, RouteId, RouteName, Routed,
     Settings, Spool, View,
@@ -40,6 +41,8 @@ impl Stage {
             max_size: 64 << 20,
             max_age: Duration::from_secs(30 * 86_400),
             commit_window: Duration::from_millis(20),
+            keep_delivered: Duration::ZERO,
+            on_full: OnFull::DropOldest,
         };
         Stage { folder, clock: Arc::new(ManualClock::new()), settings }
     }
@@ -107,6 +110,14 @@ pub fn mine_of(uplink: Uplink, route: RouteId) -> Routed {
 pub async fn append(appender: &Appender, routes: &[RouteId], uplinks: impl IntoIterator<Item = Uplink>) {
     let routed = uplinks.into_iter().map(|uplink| Routed { uplink, routes: routes.to_vec() }).collect();
     appender.append(routed, Vec::new()).await.unwrap();
+}
+
+/// Appends records and waits until they are in, in however many rounds.
+pub async fn put(spool: &Spool, routes: &[RouteId], uplinks: impl IntoIterator<Item = Uplink>) -> Arc<View> {
+    let uplinks: Vec<Uplink> = uplinks.into_iter().collect();
+    let end = spool.view().borrow().end + uplinks.len() as u64;
+    append(&spool.appender(), routes, uplinks).await;
+    until(&mut spool.view(), "the records", |view| view.end >= end).await
 }
 
 /// Waits for a view of which `ok` is true.

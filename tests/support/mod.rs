@@ -142,6 +142,24 @@ impl Agent {
         })
     }
 
+    /// SIGHUP: read the config again.
+    pub(crate) fn hang_up(&self) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    }
+
+    /// Waits for a line of the log.
+    pub(crate) fn wait_until_logged(&mut self, text: &str) {
+        self.wait_until_logged_times(text, 1);
+    }
+
+    pub(crate) fn wait_until_logged_times(&mut self, text: &str, times: usize) {
+        let log = self.log.clone();
+        self.wait_until(&format!("the log says {text:?}"), |_| {
+            std::fs::read_to_string(&log).unwrap_or_default().matches(text).count() >= times
+        });
+    }
+
     /// SIGKILL: no goodbye, no flush.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -133,7 +133,7 @@ impl Stage {
         let (ready, is_ready) = mpsc::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = move || {
-            runtime.block_on(agent.run(stop, move |_| {
+            runtime.block_on(agent.run(stop, crate::agent::Steering::none(), move |_| {
                 // Whoever waited has lost patience.
                 let _ = ready.send(());
             }))

@@ -1,5 +1,7 @@
 //! `[integration.NAME.auth]`, and credentials that stood in the URL.
 
+use std::time::Duration;
+
 use super::super::reader::{Table, Value};
 use super::super::schema::{ApiKeyIn, Auth, Spot};
 use super::super::secret::{Inline, Secret};
@@ -23,6 +25,10 @@ const KINDS: &[(&str, Kind)] = &[
     ("azure-sas", Kind::AzureSas),
     ("google-service-account", Kind::GoogleServiceAccount),
 ];
+
+/// Everything in Google Cloud that the account itself is allowed, which is what Google recommends: rights belong to the
+/// account, not to the token.
+const GOOGLE_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 /// What `auth` is, for "expected …".
 const SHAPE: &str = "a table: [integration.NAME.auth]";
@@ -55,7 +61,7 @@ pub(super) fn http(
 }
 
 /// The authentication of an MQTT integration: none beside user name and password, or an Azure signature instead of the
-/// password.
+/// password. With the latter, the client id is the device if nobody says otherwise.
 pub(super) fn mqtt(
     table: &Table<'_>,
     value: Option<&Value<'_>>,
@@ -96,10 +102,23 @@ fn read(table: &mut Table<'_>) -> Option<(Kind, Auth)> {
         }
         Kind::Bearer => Auth::Bearer { token: bearer_token(table)? },
         Kind::ApiKey => api_key(table)?,
-        Kind::AzureSas => Auth::AzureSas { key: table.need_secret("key")? },
-        Kind::GoogleServiceAccount => Auth::GoogleServiceAccount { key: table.need_secret("key")? },
+        Kind::AzureSas => azure_sas(table)?,
+        Kind::GoogleServiceAccount => google_service_account(table)?,
     };
     Some((kind.value, auth))
+}
+
+fn azure_sas(table: &mut Table<'_>) -> Option<Auth> {
+    let (minute, day) = (Duration::from_secs(60), Duration::from_secs(86_400));
+    let (device, policy) = (table.text("device"), table.text("policy"));
+    let ttl = table.duration("ttl", 60 * minute, 5 * minute..=365 * day).value;
+    Some(Auth::AzureSas { key: table.need_secret("key")?, device, policy, ttl })
+}
+
+fn google_service_account(table: &mut Table<'_>) -> Option<Auth> {
+    let scope = table.text_or("scope", GOOGLE_SCOPE).value;
+    let ca = table.file("ca");
+    Some(Auth::GoogleServiceAccount { key: table.need_secret("key")?, scope, ca })
 }
 
 /// `token`, which may also be called `value` as in an API key.

@@ -5,21 +5,31 @@ use std::time::Duration;
 
 use super::super::address::Endpoint;
 use super::super::reader::{Table, Value, quoted};
-use super::super::schema::{BatchFormat, Http, Method, Spot, SuccessCodes};
+use super::super::schema::{BatchFormat, Compress, Http, Method, Spot, SuccessCodes};
 use super::super::secret::{Inline, Secret};
 use super::super::suggest;
 use super::Peer;
 
 /// The keys that only HTTP has.
-pub(super) const KEYS: &[&str] =
-    &["method", "headers", "content_type", "timeout", "success_codes", "parallel", "batch", "batch_format"];
+pub(super) const KEYS: &[&str] = &[
+    "method",
+    "headers",
+    "content_type",
+    "compress",
+    "timeout",
+    "success_codes",
+    "parallel",
+    "batch",
+    "batch_format",
+];
 
 /// Short names of content types.
 const CONTENT_TYPES: [&str; 5] = ["json", "xml", "form", "text", "binary"];
 
 /// Headers that belong to the connection (RFC 9110 section 7.6.1, RFC 9112 section 6) or have a key of their own.
-const RESERVED: [(&str, &str); 5] = [
+const RESERVED: [(&str, &str); 6] = [
     ("content-type", "use the key content_type"),
+    ("content-encoding", "use the key compress"),
     ("content-length", "the agent sets it"),
     ("transfer-encoding", "the agent sets it"),
     ("connection", "the agent sets it"),
@@ -33,6 +43,7 @@ pub(super) fn read<'a>(table: &mut Table<'a>) -> (Option<Http>, Option<Peer<'a>>
     let method = table.get("method").and_then(|value| method(&value)).unwrap_or(Method::Post);
     let headers = table.sub("headers", headers);
     let content_type = content_type(table);
+    let compress = table.choice("compress", Compress::None, Compress::NAMES);
     let timeout = table.duration("timeout", seconds(10), seconds(1)..=seconds(300)).value;
     let success_codes = table.get("success_codes").map(|value| success_codes(&value));
     let parallel = table.number("parallel", 4, 1..=32).value;
@@ -44,6 +55,7 @@ pub(super) fn read<'a>(table: &mut Table<'a>) -> (Option<Http>, Option<Peer<'a>>
         method,
         headers,
         content_type,
+        compress,
         timeout,
         success_codes: success_codes.unwrap_or_else(|| SuccessCodes(vec![200..=299])),
         parallel,

@@ -93,9 +93,14 @@ fn read_kind(name: &Spot<String>, kind: Kind, table: &mut Table<'_>) -> Option<I
         }
         Kind::Mqtt => {
             table.elsewhere(http::KEYS, "type = \"http\"");
-            let (mqtt, peer) = mqtt::read(table, name);
+            let (mut mqtt, peer) = mqtt::read(table, name);
             let has_password = mqtt.as_ref().is_some_and(|mqtt| mqtt.password.is_some());
             let auth = auth::mqtt(table, auth.as_ref(), peer.as_ref(), has_password);
+            if let (Some(mqtt), Some(device)) = (&mut mqtt, auth.as_ref().and_then(|auth| auth.device()))
+                && table.get("client_id").is_none()
+            {
+                mqtt.client_id = device.clone();
+            }
             (
                 mqtt.map(IntegrationKind::Mqtt),
                 auth,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Secret, Spot, names};
 
 /// `[integration.NAME]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Integration {
     /// The table's name.
     pub name: Spot<String>,
@@ -41,7 +41,7 @@ impl Integration {
 }
 
 /// `type` of an integration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "a handful of them live as long as the configuration")]
 pub enum IntegrationKind {
     /// `http`
@@ -73,7 +73,7 @@ pub enum Order {
 }
 
 /// An HTTP integration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Http {
     /// The URL, as given: may hold placeholders in path and query. Never holds credentials.
     pub url: Spot<String>,
@@ -85,6 +85,8 @@ pub struct Http {
     pub content_type: Spot<String>,
     /// A whole attempt.
     pub timeout: Duration,
+    /// How bodies are made smaller.
+    pub compress: Spot<Compress>,
     /// What counts as delivered.
     pub success_codes: SuccessCodes,
     /// Requests in flight, 1 to 32.
@@ -104,6 +106,15 @@ pub enum Method {
     Put,
     /// `PATCH`
     Patch,
+}
+
+/// `compress`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compress {
+    /// Not at all.
+    None,
+    /// `Content-Encoding: gzip`
+    Gzip,
 }
 
 /// `batch_format`
@@ -127,7 +138,7 @@ impl SuccessCodes {
 }
 
 /// An MQTT integration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Mqtt {
     /// `mqtt`, `mqtts`, `ws` or `wss`.
     pub scheme: Spot<MqttScheme>,
@@ -210,7 +221,7 @@ pub enum QoS {
 }
 
 /// A birth or will message.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Announcement {
     /// Topic template (`{{gateway.name}}`).
     pub topic: Spot<String>,
@@ -223,7 +234,7 @@ pub struct Announcement {
 }
 
 /// `[integration.NAME.auth]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Auth {
     /// None.
     None,
@@ -252,14 +263,34 @@ pub enum Auth {
     },
     /// Azure IoT Hub shared access signature.
     AzureSas {
-        /// The device's base64 key.
+        /// The base64 key of the device, or of the policy.
         key: Secret,
+        /// The device that we are; may hold `{{gateway.name}}`. `None`: the client id (mqtt), or what the URL says (http).
+        device: Option<Spot<String>>,
+        /// The shared access policy that the key belongs to. `None`: it is the device's own.
+        policy: Option<Spot<String>>,
+        /// How long a signature is good.
+        ttl: Duration,
     },
     /// Google service account (OAuth 2).
     GoogleServiceAccount {
         /// The JSON key file's text.
         key: Secret,
+        /// What the token is for.
+        scope: String,
+        /// The CA of the token server; `None`: the system's roots.
+        ca: Option<Spot<PathBuf>>,
     },
+}
+
+impl Auth {
+    /// The device of an Azure signature, if it is named.
+    pub fn device(&self) -> Option<&Spot<String>> {
+        match self {
+            Auth::AzureSas { device, .. } => device.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// `in` of an API key.
@@ -272,7 +303,7 @@ pub enum ApiKeyIn {
 }
 
 /// `[integration.NAME.retry]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
     /// How the waits grow.
     pub strategy: Strategy,
@@ -309,7 +340,7 @@ pub enum OnReject {
 }
 
 /// `[integration.NAME.tls]`
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tls {
     /// A private CA; `None`: the system's roots.
     pub ca: Option<Spot<PathBuf>>,
@@ -326,6 +357,7 @@ pub struct Tls {
 names!(Format { Json = "json", Chirpstack = "chirpstack", Tts = "tts", Helium = "helium" });
 names!(Order { OldestFirst = "oldest-first", LiveFirst = "live-first" });
 names!(Method { Post = "POST", Put = "PUT", Patch = "PATCH" });
+names!(Compress { None = "none", Gzip = "gzip" });
 names!(BatchFormat { Array = "array", Ndjson = "ndjson" });
 names!(MqttVersion { V311 = "3.1.1", V5 = "5" });
 names!(Strategy { Exponential = "exponential", Fixed = "fixed", None = "none" });

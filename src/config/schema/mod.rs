@@ -24,6 +24,13 @@ pub struct Spot<T> {
     pub place: Place,
 }
 
+/// Where a value stands does not make it another.
+impl<T: PartialEq> PartialEq for Spot<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
 impl<T> std::ops::Deref for Spot<T> {
     type Target = T;
     fn deref(&self) -> &T {
@@ -57,14 +64,14 @@ pub struct Config {
 }
 
 /// `[gateway]`: the box we run on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Gateway {
     /// The name in bodies, topics and birth messages; the host name by default.
     pub name: String,
 }
 
 /// `[spool]`: the durable queue.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spool {
     /// The one file.
     pub path: Spot<PathBuf>,
@@ -101,14 +108,14 @@ pub enum Durability {
 }
 
 /// `[control]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Control {
     /// The Unix socket of the local API.
     pub socket: Spot<PathBuf>,
 }
 
 /// `[source.NAME]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Source {
     /// The table's name.
     pub name: Spot<String>,
@@ -117,7 +124,7 @@ pub struct Source {
 }
 
 /// `type` of a source.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SourceKind {
     /// `semtech-udp`
     SemtechUdp(SemtechUdp),
@@ -128,7 +135,7 @@ pub enum SourceKind {
 }
 
 /// A Semtech UDP (GWMP) listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SemtechUdp {
     /// Where packet forwarders send to.
     pub listen: Spot<SocketAddr>,
@@ -171,7 +178,7 @@ impl Network {
 }
 
 /// A local network server's broker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MqttSource {
     /// The broker. Never holds credentials.
     pub url: Spot<String>,
@@ -192,7 +199,7 @@ pub struct MqttSource {
 }
 
 /// `POST /uplinks`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HttpSource {
     /// Where to listen.
     pub listen: Spot<SocketAddr>,
@@ -201,7 +208,7 @@ pub struct HttpSource {
 }
 
 /// `[[device]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Device {
     /// The device's name; its DevEUI by default.
     pub name: Spot<String>,
@@ -226,7 +233,7 @@ pub struct Device {
 }
 
 /// `[function.NAME]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Function {
     /// The table's name.
     pub name: Spot<String>,
@@ -241,7 +248,7 @@ pub struct Function {
 }
 
 /// `[[flow]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Flow {
     /// The flow's name.
     pub name: Spot<String>,
@@ -260,7 +267,7 @@ pub struct Flow {
 }
 
 /// `from` of a flow.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum From {
     /// Everything that was heard.
     All,
@@ -284,7 +291,7 @@ pub enum Event {
 }
 
 /// One entry of a flow's `to`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The integration's name.
     pub integration: Spot<String>,
@@ -295,14 +302,14 @@ pub struct Target {
 }
 
 /// `[history]`
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct History {
     /// Records an integration, in RAM.
     pub records: usize,
 }
 
 /// `[metrics]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Metrics {
     /// TCP address of `/metrics` and `/healthz`; none: the control socket only.
     pub listen: Option<Spot<SocketAddr>>,

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use std::collections::HashMap;
+
 use super::*;
 use crate::clock::{Clock, ManualClock};
+use crate::flow::Router;
 use crate::source::server::{IN_HAND, Intake};
 use crate::spool::{Backend, Entry, Ledger, RouteName, Settings, Settlement, Spool};
 
@@ -38,6 +41,8 @@ impl Stage {
             max_age: Duration::from_secs(86_400),
             // Only whoever waits makes a commit.
             commit_window: Duration::from_secs(86_400),
+            keep_delivered: Duration::ZERO,
+            on_full: crate::config::OnFull::DropOldest,
         };
         let spool = Spool::open(settings, &Backend::File, self.clock.clone()).unwrap();
         let name = RouteName { flow: String::new(), kind: "http".into(), name: "api".into() };
@@ -45,8 +50,12 @@ impl Stage {
         let ledger = spool.ledger(account, vec![route]);
         let counters = Arc::new(DoorCounters::default());
         let server = Server {
-            devices: Arc::default(),
-            router: Router::of_everything(if has_routes { vec![route] } else { Vec::new() }),
+            rooms: watch::channel(Arc::new(Rooms {
+                devices: Arc::default(),
+                router: Router::of_everything(if has_routes { vec![route] } else { Vec::new() }),
+                accept: HashMap::new(),
+            }))
+            .1,
             spool: spool.appender(),
             counters: Arc::clone(&counters),
             known: known_ids(spool.notes(), &spool.tail()).unwrap(),

@@ -11,41 +11,29 @@ use std::time::{Duration, Instant};
 
 use ureq::Agent;
 use ureq::http::header::{DATE, HeaderName, LOCATION, RETRY_AFTER};
-use ureq::http::{HeaderMap, Response};
+use ureq::http::{HeaderMap, Response, StatusCode};
 
 use super::answer::{Answer, retry_after};
+use super::compress;
 use super::kept;
 use super::request::RequestMaker;
 use super::target::Target;
 use crate::clock::Clock;
-use crate::config::{Http, Integration, IntegrationKind, Problem, SuccessCodes, Tls};
+use crate::config::{Integration, IntegrationKind, Problem, SuccessCodes, Tls};
 use crate::delivery::Lease;
 use crate::delivery::outcome::{Failure, Layer, Outcome, Report};
-use crate::dial::{Dial, HttpConnector, Lookup, Peer, http_failure};
+use crate::dial::{Dial, HttpConnector, Limits, Lookup, Peer, http_failure};
 use crate::flow::Variant;
 use crate::history::Exchange;
 use crate::printable::printable;
 use crate::render::{Interpreter, Meaning};
 use crate::uplink::Uplink;
 
-/// Each connection has one such buffer in and one out, in bytes. An answer's headers must fit into one.
-pub(super) const BUFFER_BYTES: usize = 8 << 10;
-
-/// How long a name or a connection, TLS included, may take of an attempt's time: enough for a satellite link, and no more
-/// than the whole attempt.
-const MAX_CONNECT: Duration = Duration::from_secs(15);
-
-/// How long an idle connection is kept. Longer, and a NAT in between may have dropped it without a word, which costs
-/// the next attempt its whole timeout.
-const MAX_IDLE: Duration = Duration::from_secs(15);
-
 /// What is read of an answer's body, in bytes.
 const MAX_BODY_BYTES: usize = 64 << 10;
 
 /// What is kept of it to be shown, in bytes: 256 characters (RULES S37) of at most 4.
 const KEPT_BODY_BYTES: usize = 1_024;
-
-const USER_AGENT: &str = concat!("packhorse/", env!("CARGO_PKG_VERSION"));
 
 /// Sends the uplinks of one integration. Shared by its workers.
 #[derive(Clone)]
@@ -54,7 +42,7 @@ pub struct HttpClient {
     interpreter: Interpreter,
     agent: Agent,
     /// What an agent is made of.
-    limits: ureq::config::Config,
+    limits: Limits,
     connector: HttpConnector,
     requests: Arc<RequestMaker>,
     success: SuccessCodes,
@@ -107,14 +95,18 @@ impl HttpClient {
             let message = "batches are not available in this version";
             problems.push(Problem::error(&http.batch.place, key("batch"), message).hint("use batch = 1"));
         }
+        problems.extend(compress::unavailable(http, &key("compress")));
         let target = Target::try_new(integration, http)?;
+        let limits = Limits { timeout: http.timeout, connections: usize::from(http.parallel) };
         let connector = kept(connector(integration, &target, dial), &mut problems);
-        let requests = kept(RequestMaker::try_new(integration, http, &target, variants), &mut problems);
+        let gateway = interpreter.gateway();
+        let requests = RequestMaker::try_new(gateway, integration, http, &target, variants, dial);
+        let requests = kept(requests, &mut problems);
         match (connector, requests) {
             (Some(connector), Some(requests)) if problems.is_empty() => Ok(HttpClient {
                 name: integration.name.value.clone(),
-                agent: Agent::with_parts(limits(http), connector.clone(), Lookup::default()),
-                limits: limits(http),
+                agent: Agent::with_parts(limits.config(), connector.clone(), Lookup::default()),
+                limits,
                 connector,
                 requests: Arc::new(requests),
                 interpreter: interpreter.clone(),
@@ -135,7 +127,8 @@ impl HttpClient {
             let failure = Failure::link(Layer::Render, "this way to send it is not configured any more");
             return Outcome::Failed(failure).into();
         };
-        let message = match way.interpret(&self.interpreter, sending.uplink) {
+        let snapshot = self.interpreter.now();
+        let message = match way.interpret(&snapshot, sending.uplink) {
             Meaning::Message(message) => message,
             Meaning::Dropped => return Outcome::Filtered.into(),
         };
@@ -153,7 +146,7 @@ impl HttpClient {
                 let answer = self.read(response, |foreign| message.hide(foreign));
                 exchange.code = Some(answer.status.as_u16().to_string());
                 exchange.answer.clone_from(&answer.body);
-                answer.judge(&self.success, &self.peer.host, &self.name)
+                self.judged(&answer)
             }
             Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.timeout)),
         };
@@ -168,7 +161,7 @@ impl HttpClient {
 
     /// The same client with connections of its own, and open whatever became of this one.
     pub fn reopened(&self) -> HttpClient {
-        let agent = Agent::with_parts(self.limits.clone(), self.connector.clone(), Lookup::default());
+        let agent = Agent::with_parts(self.limits.config(), self.connector.clone(), Lookup::default());
         HttpClient { agent, ..self.clone() }
     }
 
@@ -184,7 +177,7 @@ impl HttpClient {
         // 501 is what many say that do not know OPTIONS.
         let is_in_the_way =
             matches!(answer.status.as_u16(), 300..=399 | 401 | 403 | 407 | 408 | 425 | 429 | 500 | 502..);
-        match answer.judge(&self.success, &self.peer.host, &self.name) {
+        match self.judged(&answer) {
             Outcome::Failed(failure) if is_in_the_way => Err(failure),
             _ => Ok(()),
         }
@@ -193,6 +186,15 @@ impl HttpClient {
     /// The URL for people: its placeholders as they are, no query.
     pub fn shown_url(&self) -> &str {
         &self.shown_url
+    }
+
+    fn judged(&self, answer: &Answer) -> Outcome {
+        match answer.judge(&self.success, &self.peer.host, &self.name) {
+            Outcome::Failed(failure) if answer.status == StatusCode::UNAUTHORIZED => {
+                Outcome::Failed(self.requests.refused(failure))
+            }
+            outcome => outcome,
+        }
     }
 
     fn read(&self, mut response: Response<ureq::Body>, hide: impl Fn(&str) -> String) -> Answer {
@@ -241,29 +243,6 @@ fn drained(mut body: impl Read) -> Vec<u8> {
     beginning
 }
 
-/// How ureq is held to what one integration may use.
-fn limits(http: &Http) -> ureq::config::Config {
-    let idle = usize::from(http.parallel);
-    Agent::config_builder()
-        .timeout_global(Some(http.timeout))
-        .timeout_resolve(Some(http.timeout.min(MAX_CONNECT)))
-        .timeout_connect(Some(http.timeout.min(MAX_CONNECT)))
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        .proxy(None)
-        .user_agent(USER_AGENT)
-        .accept_encoding("")
-        .input_buffer_size(BUFFER_BYTES)
-        .output_buffer_size(BUFFER_BYTES)
-        // One less than the buffer, so that headers which fill it are named as such.
-        .max_response_header_size(BUFFER_BYTES - 1)
-        .max_idle_connections(idle)
-        .max_idle_connections_per_host(idle)
-        .max_idle_age(MAX_IDLE)
-        .build()
-}
-
 fn connector(integration: &Integration, target: &Target, dial: &Dial) -> Result<HttpConnector, Vec<Problem>> {
     let key = format!("integration.{}.tls", *integration.name);
     let Some(server_name) = &target.server_name else {
@@ -294,24 +273,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
     use super::*;
-    use crate::config::Method;
-    use crate::integration::testing::http_integration;
-
-    #[test]
-    fn nothing_of_the_environment_and_no_redirect_is_followed() {
-        let integration = http_integration("http://127.0.0.1:1/", Method::Post);
-        let IntegrationKind::Http(http) = &integration.kind else { panic!() };
-        let config = limits(http);
-        assert!(config.proxy().is_none());
-        assert_eq!(config.max_redirects(), 0);
-        assert!(!config.max_redirects_will_error() && !config.http_status_as_error());
-        assert_eq!(config.timeouts().global, Some(http.timeout));
-        assert_eq!(config.timeouts().connect, Some(http.timeout.min(MAX_CONNECT)));
-        assert_eq!(config.timeouts().resolve, Some(http.timeout.min(MAX_CONNECT)));
-        assert_eq!((config.input_buffer_size(), config.output_buffer_size()), (BUFFER_BYTES, BUFFER_BYTES));
-        assert_eq!(config.max_idle_connections(), usize::from(http.parallel));
-        assert_eq!(config.max_idle_connections_per_host(), usize::from(http.parallel));
-    }
 
     #[test]
     fn a_body_is_read_up_to_the_limit_and_its_beginning_kept() {

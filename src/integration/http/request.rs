@@ -11,13 +11,14 @@ use ureq::http::header::{
 use ureq::http::{self, Request};
 
 use super::client::Sending;
-use super::kept;
 use super::target::Target;
-use crate::config::{Http, Integration, Method, Problem, Secret, Spot};
+use super::{compress, kept};
+use crate::config::{Compress, Http, Integration, Method, Problem, Secret, Spot};
 use crate::delivery::outcome::{Failure, Layer};
+use crate::dial::{BUFFER_BYTES, Dial};
 use crate::flow::Variant;
 use crate::history::Exchange;
-use crate::integration::auth::Credentials;
+use crate::integration::auth::{Credentials, Surroundings};
 use crate::integration::way::Way;
 use crate::render::{Message, Purpose, RenderError, Template, percent_encode};
 
@@ -27,7 +28,7 @@ const FRAMING: [HeaderName; 7] =
 
 /// The longest URL and the longest header value, in bytes. Each must fit into the output buffer with its name, and few
 /// servers take more.
-const MAX_LINE_BYTES: usize = super::client::BUFFER_BYTES - 512;
+const MAX_LINE_BYTES: usize = BUFFER_BYTES - 512;
 
 /// A word of a header value that is shorter than this is no key.
 const MIN_KEY_CHARS: usize = 8;
@@ -44,6 +45,7 @@ pub(super) struct RequestMaker {
     url: Template,
     headers: Vec<(HeaderName, Template)>,
     credentials: Credentials,
+    compress: Compress,
     ways: Vec<Way>,
     /// What an answer must not show, besides the credentials.
     hidden: Vec<String>,
@@ -51,16 +53,20 @@ pub(super) struct RequestMaker {
 
 impl RequestMaker {
     pub(super) fn try_new(
+        gateway: &str,
         integration: &Integration,
         http: &Http,
         target: &Target,
         variants: &[Variant],
+        dial: &Dial,
     ) -> Result<RequestMaker, Vec<Problem>> {
         let mut problems = Vec::new();
         let table = format!("integration.{}", *integration.name);
         let ways = kept(Way::all(integration, variants), &mut problems);
+        let host = target.peer.host.as_str();
+        let around = Surroundings { gateway, host, url: &http.url, timeout: http.timeout, dial };
         let credentials =
-            kept(Credentials::try_new(&format!("{table}.auth"), &integration.auth), &mut problems);
+            kept(Credentials::try_new(&format!("{table}.auth"), &integration.auth, &around), &mut problems);
         let taken = credentials.as_ref().and_then(Credentials::header_name);
         let headers = kept(headers(&format!("{table}.headers"), &http.headers, taken), &mut problems);
         match (ways, credentials, headers) {
@@ -69,6 +75,7 @@ impl RequestMaker {
                 url: target.url.clone(),
                 headers,
                 credentials,
+                compress: *http.compress,
                 ways,
                 hidden: hidden(target, &http.headers),
             }),
@@ -81,7 +88,7 @@ impl RequestMaker {
         self.ways.get(variant)
     }
 
-    /// The request for `message` on this way. A failure blames the record.
+    /// The request for `message` on this way. A failure blames the record, or says why there is no token.
     pub(super) fn make(
         &self,
         way: &Way,
@@ -101,12 +108,16 @@ impl RequestMaker {
             headers.insert(name.clone(), value(rendered, name.as_str())?);
         }
         let mut url = self.url.render(&context).map_err(unrenderable)?;
-        self.credentials.apply(&mut url, &mut headers);
+        self.credentials.apply(&mut url, &mut headers)?;
         if url.len() > MAX_LINE_BYTES {
             return Err(too_long("the URL", url.len()));
         }
 
-        let request = Request::builder().method(self.method.clone()).uri(url).body(body.bytes);
+        let bytes = match self.compress {
+            Compress::None => body.bytes,
+            Compress::Gzip => compress::gzipped(body.bytes, &mut headers),
+        };
+        let request = Request::builder().method(self.method.clone()).uri(url).body(bytes);
         let mut request = request
             .map_err(|_| Failure::record(Layer::Render, "the URL that this uplink makes is not one"))?;
         *request.headers_mut() = headers;
@@ -127,12 +138,17 @@ impl RequestMaker {
         let sample = self.url.sample().map_err(unrenderable)?;
         let mut url = if self.url.is_static() { sample } else { origin(&sample) };
         let mut headers = HeaderMap::new();
-        self.credentials.apply(&mut url, &mut headers);
+        self.credentials.apply(&mut url, &mut headers)?;
         let request = Request::builder().method(http::Method::OPTIONS).uri(url).body(Vec::new());
         let mut request =
             request.map_err(|_| Failure::link(Layer::Http, "the URL can't be asked without an uplink"))?;
         *request.headers_mut() = headers;
         Ok(request)
+    }
+
+    /// What an answer means that refuses us: see [`Credentials::refused`].
+    pub(super) fn refused(&self, failure: Failure) -> Failure {
+        self.credentials.refused(failure)
     }
 
     /// `text` of an answer without our secrets in it.

@@ -11,7 +11,8 @@ use rumqttc::{
 use crate::delivery::outcome::{Failure, Layer};
 use crate::dial::{self, Peer};
 
-use super::{Announcement, CONNECT_TIMEOUT, MAX_PACKET_BYTES, Mqtt};
+use super::login::Entry;
+use super::{Announcement, CONNECT_TIMEOUT, Mqtt};
 
 /// Places in the library's queue and window beside the records: birth, farewell, DISCONNECT.
 const OWN_MESSAGES: u16 = 3;
@@ -21,15 +22,19 @@ const MAX_INCOMING_BYTES: usize = 4 * 1024;
 
 impl Mqtt {
     /// A new client and event loop, for one connection.
-    pub(super) fn new_connection(&self, will: Option<&Announcement>) -> (AsyncClient, EventLoop) {
+    pub(super) fn new_connection(
+        &self,
+        entry: &Entry,
+        will: Option<&Announcement>,
+    ) -> (AsyncClient, EventLoop) {
         let mut options = MqttOptions::new(&self.client_id, &self.peer.host, self.peer.port);
         options
             .set_clean_session(true)
             .set_keep_alive(self.keep_alive)
-            .set_max_packet_size(MAX_INCOMING_BYTES, MAX_PACKET_BYTES)
+            .set_max_packet_size(MAX_INCOMING_BYTES, self.max_packet_bytes)
             .set_inflight(self.window + OWN_MESSAGES);
-        if let Some((username, password)) = &self.credentials {
-            options.set_credentials(username, password.expose());
+        if let Some(username) = &entry.username {
+            options.set_credentials(username, entry.password.expose());
         }
         if let Some(will) = will {
             options.set_last_will(LastWill::new(&will.topic, will.payload.as_bytes(), will.qos, will.retain));

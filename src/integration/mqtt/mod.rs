@@ -13,12 +13,15 @@
 //!    it was asked); each PUBACK or PUBCOMP settles the publish of its id.
 //! 4. On an error, when nothing moved for two keep-alives and a connect time-out, or when the oldest publish waited that
 //!    long for its answer: everything unanswered goes back, the lane backs off.
-//! 5. On stop: no new leases, wait for the answers, publish the will's payload ourselves and wait for its answer, then
+//! 5. Before a password ends that was made for the connection (Azure): no new leases, wait for the answers, DISCONNECT, and
+//!    on with 1. Nobody hears of it but those who see the birth again.
+//! 6. On stop: no new leases, wait for the answers, publish the will's payload ourselves and wait for its answer, then
 //!    DISCONNECT (a clean one makes the broker forget the will), so that the far end hears "offline" either way.
 //!
 //! PUBACK is the broker's word, not its disk: a broker that crashes may lose what it acknowledged.
 
 mod connect;
+mod login;
 mod session;
 
 use std::time::Duration;
@@ -31,15 +34,17 @@ use crate::delivery::{Lane, Stop};
 use crate::dial::{Dial, Peer, TlsSource};
 use crate::flow::Variant;
 use crate::history::Exchange;
+use crate::integration::platform::Platform;
 use crate::integration::way::Way;
 use crate::render::{Interpreter, Meaning, Message, Purpose, Template};
 
+use login::Login;
 use session::{End, Session};
 
 /// DNS, TCP, TLS and CONNACK together. Long enough for a 2G or satellite link.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The largest PUBLISH we send, topic and header included (AWS IoT Core takes 128 KiB, most brokers 256 KiB and more).
+/// The largest PUBLISH we send, topic and header included, where a platform takes no less (most brokers take this much).
 const MAX_PACKET_BYTES: usize = 256 * 1024;
 
 /// The longest string that MQTT can carry (3.1.1, section 1.5.3).
@@ -64,7 +69,8 @@ pub struct Mqtt {
     interpreter: Interpreter,
     peer: Peer,
     client_id: String,
-    credentials: Option<(String, config::Secret)>,
+    login: Login,
+    max_packet_bytes: usize,
     keep_alive: Duration,
     window: u16,
     tls: Option<TlsSource>,
@@ -113,31 +119,27 @@ impl Mqtt {
                 .hint("use mqtt:// or mqtts://"),
             );
         }
-        if !matches!(integration.auth.value, config::Auth::None) {
-            problems.push(
-                Problem::error(
-                    &integration.auth.place,
-                    key("auth"),
-                    "is not available for mqtt in this version",
-                )
-                .hint("use username and password, or a client certificate under tls"),
-            );
-        }
-        let own = OwnText { gateway: interpreter.gateway(), problems: &mut problems };
+        let gateway = interpreter.gateway();
+        let platform = Platform::of(&mqtt.host);
+        let max_packet_bytes = platform.and_then(Platform::max_packet_bytes).unwrap_or(MAX_PACKET_BYTES);
+        let own = OwnText { gateway, problems: &mut problems };
         let (client_id, will, birth) = own.render(mqtt, &key);
+        let login = Login::try_new(gateway, integration, mqtt, &client_id, dial);
+        let login = login.map_err(|more| problems.extend(more)).ok();
         let ways = ways(integration, mqtt, variants).map_err(|more| problems.extend(more)).ok();
         let tls = if mqtt.scheme.value.is_tls() {
             dial.tls(&key("tls"), &integration.tls).map(Some).map_err(|more| problems.extend(more)).ok()
         } else {
             Some(None)
         };
-        match (ways, tls) {
-            (Some(ways), Some(tls)) if problems.is_empty() => Ok(Mqtt {
+        match (ways, tls, login) {
+            (Some(ways), Some(tls), Some(login)) if problems.is_empty() => Ok(Mqtt {
                 name: integration.name.value.clone(),
                 interpreter: interpreter.clone(),
                 peer: Peer { host: mqtt.host.value.clone(), port: mqtt.port },
                 client_id,
-                credentials: credentials(mqtt),
+                login,
+                max_packet_bytes,
                 keep_alive: mqtt.keep_alive,
                 window: mqtt.max_inflight.clamp(1, 64),
                 tls,
@@ -158,7 +160,11 @@ impl Mqtt {
                 () = stop.stopped() => return,
                 () = lane.may_attempt() => {}
             }
-            match Session::new(self, lane).run(stop).await {
+            let end = match Session::new(self, lane) {
+                Ok(session) => session.run(stop).await,
+                Err(failure) => End::Failed(failure),
+            };
+            match end {
                 End::Stopped => return,
                 End::TryAgain => {}
                 End::Failed(failure) => lane.failed(&failure),
@@ -200,9 +206,9 @@ impl Mqtt {
         }
         let body = way.renderer.body(message)?;
         let size = topic.len() + body.bytes.len() + PUBLISH_OVERHEAD_BYTES;
-        if size > MAX_PACKET_BYTES {
-            let message =
-                format!("the message has {size} bytes, more than the {MAX_PACKET_BYTES} a broker takes");
+        if size > self.max_packet_bytes {
+            let most = self.max_packet_bytes;
+            let message = format!("the message has {size} bytes, more than the {most} a broker takes");
             return Err(Failure::record(Layer::Mqtt, message));
         }
         let exchange = Exchange {
@@ -262,11 +268,6 @@ fn qos(qos: config::QoS) -> QoS {
         config::QoS::AtLeastOnce => QoS::AtLeastOnce,
         config::QoS::ExactlyOnce => QoS::ExactlyOnce,
     }
-}
-
-fn credentials(mqtt: &config::Mqtt) -> Option<(String, config::Secret)> {
-    let password = mqtt.password.clone().unwrap_or_else(|| config::Secret::new(String::new()));
-    mqtt.username.clone().map(|username| (username, password))
 }
 
 /// Renders what is about the gateway alone, once.

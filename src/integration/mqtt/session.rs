@@ -74,6 +74,10 @@ pub(super) struct Session<'a> {
     oldest_since: Instant,
     /// The record that comes next, as long as its function is at work. One at a time, so that the order stays.
     rendering: Option<Rendering<'a>>,
+    /// When the password will have ended, less a margin.
+    renew_at: Option<Instant>,
+    /// The connection is given up for one with a new password: nobody is to hear that we went.
+    renewing: bool,
 }
 
 /// Polls once. The event loop travels through the future, so that there is always exactly one poll, and it is never
@@ -101,9 +105,17 @@ async fn rendered(rendering: &mut Option<Rendering<'_>>) -> Made {
     }
 }
 
+/// Waits for the end of a password, once there is a connection to give up for it; for ever if it does not end.
+async fn password_ends(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Connects, waits for CONNACK and leaves again.
 pub(super) async fn knock(mqtt: &Mqtt) -> Result<(), Failure> {
-    let (client, mut events) = mqtt.new_connection(None);
+    let (client, mut events) = mqtt.new_connection(&mqtt.login.entry()?, None);
     let mut connected = false;
     loop {
         match events.poll().await {
@@ -116,15 +128,16 @@ pub(super) async fn knock(mqtt: &Mqtt) -> Result<(), Failure> {
             Ok(Event::Outgoing(Outgoing::Disconnect)) => return Ok(()),
             Ok(_) => {}
             Err(_) if connected => return Ok(()),
-            Err(error) => return Err(classify(&error, &mqtt.peer, false)),
+            Err(error) => return Err(mqtt.login.explained(classify(&error, &mqtt.peer, false))),
         }
     }
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(mqtt: &'a Mqtt, lane: &'a mut Lane) -> Session<'a> {
-        let (client, events) = mqtt.new_connection(mqtt.will.as_ref());
-        Session {
+    pub(super) fn new(mqtt: &'a Mqtt, lane: &'a mut Lane) -> Result<Session<'a>, Failure> {
+        let entry = mqtt.login.entry()?;
+        let (client, events) = mqtt.new_connection(&entry, mqtt.will.as_ref());
+        Ok(Session {
             mqtt,
             lane,
             client,
@@ -134,7 +147,9 @@ impl<'a> Session<'a> {
             unanswered: VecDeque::new(),
             oldest_since: Instant::now(),
             rendering: None,
-        }
+            renew_at: entry.stay.map(|stay| Instant::now() + stay),
+            renewing: false,
+        })
     }
 
     /// Runs the connection to its end and gives back what was not answered.
@@ -168,6 +183,7 @@ impl<'a> Session<'a> {
             if let Some(end) = self.advance() {
                 return end;
             }
+            let password_ends_at = self.renew_at.filter(|_| self.phase == Phase::Online);
             let hurry = link_is_up && self.phase == Phase::Connecting;
             let until = match stop_by {
                 Some(stop_by) => stop_by,
@@ -187,16 +203,25 @@ impl<'a> Session<'a> {
                     Woken::Records => {}
                     Woken::Made(made) => self.rendered(made),
                 },
-                () = stop.stopped(), if stop_by.is_none() => {
+                () = stop.stopped(), if stop_by.is_none() || self.renewing => {
                     if self.phase == Phase::Connecting {
                         return End::Stopped;
                     }
+                    self.renewing = false;
+                    if self.phase != Phase::Leaving {
+                        self.phase = Phase::Draining;
+                    }
+                    stop_by = Some(Instant::now() + STOP_GRACE);
+                }
+                () = password_ends(password_ends_at), if stop_by.is_none() => {
+                    log::debug!("{}: the password ends soon; reconnecting with a new one", self.mqtt.name);
+                    self.renewing = true;
                     self.phase = Phase::Draining;
                     stop_by = Some(Instant::now() + STOP_GRACE);
                 }
                 () = tokio::time::sleep_until(until) => {
                     return match stop_by {
-                        Some(_) => End::Stopped,
+                        Some(_) => self.left(),
                         None if hurry => End::TryAgain,
                         None => self.stuck(),
                     };
@@ -223,7 +248,7 @@ impl<'a> Session<'a> {
             Phase::Online => self.fill(),
             Phase::Draining if idle => {
                 self.phase = Phase::Farewell;
-                if let Some(will) = &self.mqtt.will {
+                if let Some(will) = self.mqtt.will.as_ref().filter(|_| !self.renewing) {
                     self.announce(will.clone());
                 }
                 return self.advance_if_idle();
@@ -231,7 +256,7 @@ impl<'a> Session<'a> {
             Phase::Farewell if idle => {
                 self.phase = Phase::Leaving;
                 if self.client.try_disconnect().is_err() {
-                    return Some(End::Stopped);
+                    return Some(self.left());
                 }
             }
             Phase::Draining | Phase::Farewell => {}
@@ -242,6 +267,11 @@ impl<'a> Session<'a> {
     /// Without a will there is no farewell to wait for.
     fn advance_if_idle(&mut self) -> Option<End> {
         if self.unnumbered.is_empty() && self.unanswered.is_empty() { self.advance() } else { None }
+    }
+
+    /// The end of a connection that we took leave of.
+    fn left(&self) -> End {
+        if self.renewing { End::TryAgain } else { End::Stopped }
     }
 
     /// While connecting: the link may have come up. Online: there may be records to lease.
@@ -269,12 +299,14 @@ impl<'a> Session<'a> {
             let Some(lease) = self.lane.try_next() else { return };
             let mqtt = self.mqtt;
             let way = mqtt.ways.get(lease.variant).or(mqtt.ways.first()).map(|(way, _)| way);
-            let meaning = way.and_then(|way| way.interpret_now(&mqtt.interpreter, &lease.uplink));
+            let snapshot = mqtt.interpreter.now();
+            let meaning = way.and_then(|way| way.interpret_now(&snapshot, &lease.uplink));
             match (meaning, way) {
                 (None, Some(way)) => {
-                    let (variant, uplink) = (lease.variant, Arc::clone(&lease.uplink));
+                    let (variant, uplink, snapshot) =
+                        (lease.variant, Arc::clone(&lease.uplink), Arc::clone(&snapshot));
                     let making = async move {
-                        let meaning = way.interpret_async(&mqtt.interpreter, &uplink).await;
+                        let meaning = way.interpret_async(&snapshot, &uplink).await;
                         mqtt.publication(variant, meaning)
                     };
                     self.rendering = Some((lease, Box::pin(making)));
@@ -351,15 +383,16 @@ impl<'a> Session<'a> {
             Ok(Event::Incoming(Packet::PubComp(comp))) => {
                 self.answered(comp.pkid, QoS::ExactlyOnce, Receipt::pubcomp(&comp))
             }
-            Ok(Event::Outgoing(Outgoing::Disconnect)) => Some(End::Stopped),
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => Some(self.left()),
             Ok(Event::Outgoing(Outgoing::AwaitAck(packet_id))) => Some(
                 self.confused(&format!("acknowledges out of order (packet id {packet_id} is still open)")),
             ),
             Ok(_) => None,
-            Err(_) if self.phase == Phase::Leaving => Some(End::Stopped),
+            Err(_) if self.phase == Phase::Leaving => Some(self.left()),
             Err(error) => {
                 let connected = self.phase != Phase::Connecting;
-                Some(End::Failed(classify(&error, &self.mqtt.peer, connected)))
+                let failure = classify(&error, &self.mqtt.peer, connected);
+                Some(End::Failed(self.mqtt.login.explained(failure)))
             }
         }
     }

@@ -187,4 +187,20 @@ mod tests {
         assert_eq!(checked(nested(100_000)).unwrap_err(), BadJson::Deep);
         assert!(checked(format!("\"{}\"", "[".repeat(100))).is_ok());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_judged_without_a_panic(text in ".{0,200}") {
+            let _ = checked(text);
+        }
+
+        #[test]
+        fn any_string_of_surrogates_becomes_one_that_parses(parts in proptest::collection::vec(
+            proptest::sample::select(vec!["\\ud83d", "\\ude00", "\\\\", "\\\"", "\\u0041", "ü", "d83d", "\\n"]), 0..20)
+        ) {
+            let text = format!("[\"{}\"]", parts.concat());
+            let fixed = checked(text).unwrap();
+            proptest::prop_assert!(serde_json::from_str::<Vec<String>>(fixed.get()).is_ok(), "{fixed}");
+        }
+    }
 }

@@ -7,13 +7,18 @@ use std::sync::atomic::AtomicUsize;
 
 use super::super::Settlement;
 use super::super::account::Loss;
+use super::super::jobs::DeadReplay;
+use super::super::record::seal;
+use super::super::replay::Replay;
 use super::super::settled::Settled;
+use super::super::values::{account_key, open_value, read_account};
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::uplink::{Flags, Kind, Rx, Uplink};
 
 /// Limits that no test reaches.
-pub(in super::super) const LIMITS: Limits = Limits { log_cap: u64::MAX, dead_cap: u64::MAX };
+pub(in super::super) const LIMITS: Limits =
+    Limits { log_cap: u64::MAX, dead_cap: u64::MAX, keeps: false, on_full: OnFull::DropOldest };
 
 fn in_memory() -> Store {
     let builder = redb::Builder::new();
@@ -52,7 +57,10 @@ pub(in super::super) fn work(numbers: Range<u64>, clock: &ManualClock) -> Work {
 pub(in super::super) fn settle(account: u32, seq: u64, settlement: Settlement) -> Work {
     let account = AccountId(account);
     let credit = Arc::new(AtomicUsize::new(1));
-    Work { settles: vec![Settle { account, from: seq, to: seq, settlement, credit }], ..Work::default() }
+    Work {
+        settles: vec![Settle { account, from: seq, to: seq, settlement: Some(settlement), credit }],
+        ..Work::default()
+    }
 }
 
 /// The first account's backlog.
@@ -80,6 +88,11 @@ fn the_stored_values_of_format_1_are_frozen() {
         records: 300,
         bytes: 70_000,
         dead_bytes: 4_000,
+        kept: 3,
+        kept_bytes: 600,
+        gone: None,
+        unknown: 4,
+        unknown_from: 5,
         unreadable: 2,
         seq_limit: 1 << 21,
         next_route: 3,
@@ -98,21 +111,27 @@ fn the_stored_values_of_format_1_are_frozen() {
     for (loss, n) in Loss::ALL.into_iter().zip(1..) {
         account.lose(loss, n);
     }
+    (account.paused, account.purged_below) = (true, 900);
+    account.dead_replay = Some(DeadReplay { next: 2, below: 3, n: 1 });
+    let settled = Settled::below(8);
+    account.replay = Some(Replay { next: 4, below: 9, all: true, left: 5, missed: 1, settled });
+    account.replayed = 6;
     assert_eq!(hex(&account), GOLDEN_ACCOUNT);
     assert_eq!(from_hex::<Account>(GOLDEN_ACCOUNT), account);
 }
 
-const GOLDEN_TOTALS: &str = "0132fdd39bc0843dac02f0a204a01f0280808001038101";
+const GOLDEN_TOTALS: &str = "010dc3cd87c0843dac02f0a204a01f03d8040004050280808001038101";
 const GOLDEN_ROUTE: &str = "01ae31976f0573696c6f738001";
-const GOLDEN_ACCOUNT: &str =
-    "01d021184d046d7174740c706c616e742d62726f6b6572e80701ea07ed0707f4030106010203040506";
+const GOLDEN_ACCOUNT: &str = "01a089b839046d7174740c706c616e742d62726f6b6572e80701ea07ed0707f4030107010203040506070184070001020301010409010501080006";
 
 /// A loss that a later version adds grows the list at its end: both read what the other wrote.
 #[test]
 fn an_account_with_fewer_losses_can_be_read() {
     #[derive(Serialize)]
-    struct Earlier(Arc<str>, Arc<str>, Settled, u64, u64, u64, Vec<u64>);
-    let earlier = Earlier("http".into(), "api".into(), Settled::below(5), 1, 2, 3, vec![4, 5]);
+    struct Earlier(Arc<str>, Arc<str>, Settled, [u64; 3], Vec<u64>, bool, u64, [Option<()>; 3], u64);
+    let losses = vec![4, 5];
+    let earlier =
+        Earlier("http".into(), "api".into(), Settled::below(5), [1, 2, 3], losses, false, 0, [None; 3], 0);
     let mut account: Account = from_hex(&hex(&earlier));
     account.lose(Loss::Filtered, 6);
     let lost = account.view(AccountId(0)).lost;
@@ -125,7 +144,7 @@ fn a_new_block_of_numbers_is_reserved_durably() {
     let clock = ManualClock::new();
     let mut store = fresh();
     store.state.next_seq = store.state.totals.seq_limit - 2;
-    let mut is_durable = |n| store.round(&work(0..n, &clock), false, LIMITS, 0, |_| Ok(())).unwrap();
+    let mut is_durable = |n| store.round(&work(0..n, &clock), false, LIMITS, 0, |_| Ok(())).unwrap().durable;
     assert_eq!([is_durable(2), is_durable(1), is_durable(1)], [false, true, false]);
     assert!(store.state.next_seq <= store.state.totals.seq_limit);
 }
@@ -138,7 +157,7 @@ fn a_late_settlement_hits_nothing_in_a_fresh_file() {
     do_round(&mut old, &work(0..3, &clock));
     let held = old.state.next_seq - 1;
     let mut store = in_memory();
-    store.adopt(old.state()).unwrap();
+    store.adopt(old.state(), &Forgotten::default()).unwrap();
     assert_eq!(store.find_routes(&[route("api")]), [(RouteId(0), AccountId(0))]);
     do_round(&mut store, &work(3..6, &clock));
     do_round(&mut store, &settle(0, held, Settlement::Delivered));

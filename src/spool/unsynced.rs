@@ -1,0 +1,167 @@
+//! Uplinks that a power cut now would lose, kept in memory until it would not.
+//!
+//! An uplink that went into the log by a round that was not forced to the disk is in here until a round is forced, or until
+//! everybody it is for has settled it: then there is nothing left that could be lost. With `durability = "write-behind"`
+//! that is the usual end, and the flash never hears of it.
+//!
+//! After an I/O error the file is opened again, and what is in here goes back in. How many records the file has ever taken
+//! in (`appended`) tells which of them have arrived in spite of the error. Those that were let go because everybody had
+//! taken them do not go back, but they were put in and delivered: [`Forgotten`] brings the counts along.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use super::Routed;
+use super::account::AccountId;
+use super::store::{self, RouteId};
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Unsynced {
+    entries: Vec<Entry>,
+    bytes: u64,
+    /// What jobs put in again, which is in the file already.
+    bytes_again: u64,
+    forgotten: Forgotten,
+    /// How many records the file had taken in when it was forced the last time.
+    since: u64,
+}
+
+/// Counts of records that came and went without the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Forgotten {
+    /// How many.
+    pub(super) records: u64,
+    /// Who took them.
+    pub(super) delivered: BTreeMap<AccountId, u64>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    routed: Routed,
+    /// Its number in the log; `None` if records of its round were numbered with gaps.
+    seq: Option<u64>,
+    /// Which record it is of all that the file ever took in, from 1.
+    ordinal: u64,
+    /// When it must be on the disk.
+    by: Instant,
+    bytes: u64,
+}
+
+impl Unsynced {
+    /// A round put `uplinks` in, after `appended` others, beginning with the number `first_seq`.
+    pub(super) fn add(&mut self, uplinks: Vec<Routed>, first_seq: Option<u64>, appended: u64, by: Instant) {
+        for (n, routed) in (0u64..).zip(uplinks) {
+            let bytes = store::estimate(&routed);
+            self.bytes += bytes;
+            let seq = first_seq.map(|first| first + n);
+            self.entries.push(Entry { routed, seq, ordinal: appended + n + 1, by, bytes });
+        }
+    }
+
+    /// Lets go of what everybody has taken. `takers` gives the accounts of a record that has been settled by all of them.
+    pub(super) fn forget_settled(&mut self, takers: impl Fn(u64, &[RouteId]) -> Option<Vec<AccountId>>) {
+        let forgotten = &mut self.forgotten;
+        self.entries.retain(|entry| {
+            let Some(accounts) = entry.seq.and_then(|seq| takers(seq, &entry.routed.routes)) else {
+                return true;
+            };
+            forgotten.records += 1;
+            for account in accounts {
+                *forgotten.delivered.entry(account).or_default() += 1;
+            }
+            false
+        });
+        self.bytes = self.entries.iter().map(|entry| entry.bytes).sum();
+    }
+
+    /// Everything is on the disk, which has taken in `appended` records.
+    pub(super) fn clear(&mut self, appended: u64) {
+        *self = Unsynced { since: appended, ..Unsynced::default() };
+    }
+
+    /// When the first of them must be there.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.entries.iter().map(|entry| entry.by).min()
+    }
+
+    /// About what they take.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes + self.bytes_again
+    }
+
+    /// Adds to what they take: jobs put records in again.
+    pub(super) fn add_bytes(&mut self, bytes: u64) {
+        self.bytes_again += bytes;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Takes out those that a file which has taken in `appended` records does not have, and the counts that it lacks.
+    pub(super) fn take_missing(&mut self, appended: u64) -> (Vec<Routed>, Forgotten) {
+        let Unsynced { entries, forgotten, since, .. } = std::mem::take(self);
+        let missing = entries.into_iter().filter(|entry| entry.ordinal > appended);
+        let missing = missing.map(|entry| entry.routed).collect();
+        // A forced commit brings all or nothing.
+        let lacks = appended <= since;
+        (missing, if lacks { forgotten } else { Forgotten::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use super::super::store::tests::work;
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn filled() -> (Unsynced, Instant) {
+        let (mut unsynced, now) = (Unsynced::default(), Instant::now());
+        let clock = ManualClock::new();
+        unsynced.add(work(0..3, &clock).uplinks, Some(100), 7, now);
+        unsynced.add(work(3..5, &clock).uplinks, None, 10, now + Duration::from_secs(1));
+        (unsynced, now)
+    }
+
+    #[test]
+    fn what_everybody_settled_is_no_longer_at_risk() {
+        let (mut unsynced, now) = filled();
+        let all = unsynced.bytes();
+        unsynced.forget_settled(|seq, _| (seq != 101).then(|| vec![AccountId(4)]));
+        assert_eq!((unsynced.len(), unsynced.bytes()), (3, all / 5 * 3));
+        assert_eq!(unsynced.due(), Some(now));
+        unsynced.forget_settled(|_, _| Some(Vec::new()));
+        assert_eq!(unsynced.len(), 2, "without a number nothing is known of them");
+        assert_eq!(unsynced.due(), Some(now + Duration::from_secs(1)));
+        unsynced.clear(12);
+        assert_eq!((unsynced.due(), unsynced.bytes(), unsynced.is_empty()), (None, 0, true));
+    }
+
+    #[test]
+    fn what_arrived_in_spite_of_an_error_does_not_go_in_twice() {
+        for (appended, missing) in [(7, 5), (9, 3), (10, 2), (12, 0), (99, 0)] {
+            let (mut unsynced, _) = filled();
+            assert_eq!(unsynced.take_missing(appended).0.len(), missing, "{appended}");
+            assert!(unsynced.is_empty());
+        }
+        for (appended, lacks) in [(7, 1), (8, 0)] {
+            let (mut unsynced, _) = filled();
+            unsynced.since = 7;
+            unsynced.forget_settled(|seq, _| (seq == 100).then(|| vec![AccountId(4)]));
+            let (missing, forgotten) = unsynced.take_missing(appended);
+            let ids: Vec<u128> = missing.iter().map(|routed| routed.uplink.id.as_u128()).collect();
+            assert_eq!(ids, [1, 2, 3, 4], "ordinals do not shift when one is settled");
+            assert_eq!((forgotten.records, forgotten.delivered.values().sum::<u64>()), (lacks, lacks));
+        }
+    }
+}

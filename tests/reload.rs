@@ -1,0 +1,121 @@
+//! RULES S23: a running agent becomes what a changed config says, without losing anything; a bad file changes nothing.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use packhorse::simulator::{Arrivals, Endpoint};
+use serde_json::Value;
+use support::{Agent, PATIENCE, forwarder, free_port, free_udp_port, integration};
+
+struct Site {
+    folder: tempfile::TempDir,
+    udp: u16,
+}
+
+impl Site {
+    fn new() -> Site {
+        Site { folder: tempfile::tempdir().unwrap(), udp: free_udp_port() }
+    }
+
+    fn config(&self, rest: &str) -> String {
+        let (folder, udp) = (self.folder.path().display(), self.udp);
+        format!(
+            "[gateway]\nname = \"shed\"\n[spool]\npath = \"{folder}/spool.redb\"\n[control]\nsocket = \"{folder}/control.sock\"\n\
+             [source.s]\ntype = \"semtech-udp\"\nlisten = \"127.0.0.1:{udp}\"\n{rest}"
+        )
+    }
+
+    fn write(&self, rest: &str) {
+        std::fs::write(self.folder.path().join("packhorse.toml"), self.config(rest)).unwrap();
+    }
+}
+
+fn http(name: &str, address: SocketAddr) -> String {
+    format!(
+        "[integration.{name}]\ntype = \"http\"\nurl = \"http://{address}/\"\nretry = {{ max = \"1s\" }}\n"
+    )
+}
+
+fn endpoint() -> (Endpoint, Arc<Arrivals>) {
+    let arrivals = Arc::new(Arrivals::default());
+    let endpoint =
+        Endpoint::start(SocketAddr::from(([127, 0, 0, 1], 0)), None, Arc::clone(&arrivals)).unwrap();
+    (endpoint, arrivals)
+}
+
+fn names(status: &Value) -> Vec<&str> {
+    status["integrations"].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn integrations_come_and_go_while_uplinks_flow() {
+    let site = Site::new();
+    let ((one, one_arrivals), (two, two_arrivals)) = (endpoint(), endpoint());
+    let away = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let (first, second, dead) = (http("one", one.address()), http("two", two.address()), http("dead", away));
+    let mut agent = Agent::start(site.folder.path(), &site.config(&format!("{first}{dead}")));
+    let mut forwarder = forwarder(site.udp, 4, 1);
+    forwarder.send_uplinks(50).unwrap();
+    assert!(one_arrivals.wait_for_unique(50, PATIENCE));
+    let before = agent.wait_until_committed(50);
+
+    // One stays, a second comes, the dead one goes and keeps its backlog.
+    site.write(&format!("{first}{second}"));
+    agent.hang_up();
+    let status = agent.wait_until("the second is there", |status| names(status).contains(&"two"));
+    assert_eq!(integration(&status, "dead")["state"], "removed");
+    assert_eq!(integration(&status, "dead")["backlog"], 50);
+    assert_eq!(integration(&status, "one")["since"], integration(&before, "one")["since"], "untouched");
+    forwarder.send_uplinks(30).unwrap();
+    assert!(one_arrivals.wait_for_unique(80, PATIENCE) && two_arrivals.wait_for_unique(30, PATIENCE));
+    assert_eq!(two_arrivals.tally().unique, 30, "S5: a new integration starts at now");
+
+    // A bad file changes nothing and says why.
+    site.write("[integration.one]\ntype = \"http\"\nurl = \"ftp://nowhere/\"\n");
+    agent.hang_up();
+    agent.wait_until_logged("SIGHUP: the config was not reloaded");
+    forwarder.send_uplinks(20).unwrap();
+    assert!(one_arrivals.wait_for_unique(100, PATIENCE) && two_arrivals.wait_for_unique(50, PATIENCE));
+
+    // The dead one comes back under its name, finds its endpoint alive, and goes on with its backlog.
+    let revived = Arc::new(Arrivals::default());
+    let _endpoint = Endpoint::start(away, None, Arc::clone(&revived)).unwrap();
+    site.write(&format!("{first}{second}{dead}"));
+    agent.hang_up();
+    assert!(revived.wait_for_unique(50, PATIENCE), "{}", agent.log());
+    forwarder.send_uplinks(5).unwrap();
+    assert!(revived.wait_for_unique(55, PATIENCE));
+    assert_eq!(one_arrivals.tally().duplicates, 0);
+    assert!(agent.terminate().success());
+}
+
+#[test]
+fn devices_and_flows_count_from_the_next_frame_on() {
+    let site = Site::new();
+    let (one, arrivals) = endpoint();
+    let integration = http("one", one.address());
+    let mut agent = Agent::start(site.folder.path(), &site.config(&integration));
+    let mut forwarder = forwarder(site.udp, 1, 1);
+    forwarder.send_uplinks(1).unwrap();
+    assert!(arrivals.wait_for_unique(1, PATIENCE));
+    assert!(arrivals.all()[0].json()["device"].get("name").is_none());
+
+    site.write(&format!("{integration}[[device]]\nname = \"silo\"\ndev_addr = \"02530000\"\n"));
+    agent.hang_up();
+    agent.wait_until_logged("the config was changed");
+    forwarder.send_uplinks(1).unwrap();
+    assert!(arrivals.wait_for_unique(2, PATIENCE));
+    assert_eq!(arrivals.all()[1].json()["device"]["name"], "silo");
+
+    site.write(&format!(
+        "{integration}[[device]]\nname = \"silo\"\ndev_addr = \"02530000\"\n[[flow]]\nname = \"none\"\nports = [200]\nto = [\"one\"]\n"
+    ));
+    agent.hang_up();
+    agent.wait_until_logged_times("the config was changed", 2);
+    forwarder.send_uplinks(3).unwrap();
+    agent.wait_until("they are counted", |status| status["dropped"]["unrouted"] == 3);
+    assert!(agent.terminate().success());
+}
