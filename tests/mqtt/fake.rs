@@ -20,7 +20,12 @@ pub(crate) enum Packet {
 
 impl Fake {
     pub(crate) async fn listen() -> Fake {
-        Fake(TcpListener::bind(("127.0.0.1", 0)).await.unwrap())
+        Fake::listen_on(0).await
+    }
+
+    /// Comes back on the port of one that has gone.
+    pub(crate) async fn listen_on(port: u16) -> Fake {
+        Fake(TcpListener::bind(("127.0.0.1", port)).await.unwrap())
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -33,9 +38,13 @@ impl Fake {
 
     /// Accepts a connection and its CONNECT.
     pub(crate) async fn welcome(&self) -> Peer {
+        self.answer(0).await
+    }
+
+    /// Accepts a connection and answers its CONNECT with this code.
+    pub(crate) async fn answer(&self, code: u8) -> Peer {
         let mut peer = self.accept().await;
-        assert_eq!(peer.read().await, Packet::Connect);
-        peer.send(&[0x20, 2, 0, 0]).await;
+        peer.connack(code).await;
         peer
     }
 
@@ -60,6 +69,12 @@ impl Peer {
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         // Whoever has hung up does not want it.
         let _ = self.0.write_all(bytes).await;
+    }
+
+    /// Reads the CONNECT and answers it.
+    pub(crate) async fn connack(&mut self, code: u8) {
+        assert_eq!(self.read().await, Packet::Connect);
+        self.send(&[0x20, 2, 0, code]).await;
     }
 
     async fn ack(&mut self, kind: u8, packet_id: u16) {

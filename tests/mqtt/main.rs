@@ -3,6 +3,7 @@
 
 #[path = "../lane/bench.rs"]
 mod bench;
+mod failover;
 mod fake;
 mod hostile;
 mod mosquitto;

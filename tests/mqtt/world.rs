@@ -1,6 +1,7 @@
 //! An MQTT integration over a spool of its own.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use packhorse::config::Config;
 use packhorse::delivery::{LaneStatus, Ordering, State, Stopper};
 use packhorse::dial::Dial;
 use packhorse::flow::Variant;
-use packhorse::integration::Integration;
+use packhorse::integration::{Group, Integration};
 use packhorse::render::Interpreter;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -64,6 +65,23 @@ impl World {
         World { bench, seen, stopper, running }
     }
 
+    /// A failover group of brokers on these ports, as a task of the test's runtime.
+    pub(crate) async fn start_group(ports: &[u16], backlog: &[Frame]) -> World {
+        let mut bench = Bench::new(ROOMY).await;
+        bench.append(To::Us, backlog).await;
+        let members = ports.iter().map(|port| (Arc::from(port.to_string()), make(&bench, *port, "").0));
+        let group = Group::new(members.collect()).unwrap();
+        let (_, mut lane, seen) = make(&bench, ports[0], "");
+        let (stopper, mut stop) = Stopper::new();
+        let running = Running::Task(tokio::spawn(async move { group.run(&mut lane, &mut stop).await }));
+        World { bench, seen, stopper, running }
+    }
+
+    /// The port of the member that is used.
+    pub(crate) fn via(&self) -> u16 {
+        self.seen.borrow().via.as_ref().unwrap().parse().unwrap()
+    }
+
     pub(crate) async fn wait_for(&mut self, what: &str, mut enough: impl FnMut(&LaneStatus) -> bool) {
         let wait = self.seen.wait_for(|status| enough(status));
         let reached = tokio::time::timeout(PATIENCE, wait).await.is_ok_and(|status| status.is_ok());
@@ -97,7 +115,7 @@ fn make(
          topic = \"up/{{{{gateway.name}}}}\"\nbody = '{BODY}'\nmax_inflight = {WINDOW}\nretry.initial = \"50ms\"\nretry.max = \"50ms\"\n{keys}"
     );
     let config = Config::parse(&text, Path::new("/nowhere/packhorse.toml")).unwrap().config;
-    let clock: std::sync::Arc<dyn Clock> = std::sync::Arc::new(SystemClock::new());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let integration = &config.integrations[0];
     let client = {
         let interpreter = Interpreter::plain(&config.gateway.name);
