@@ -61,3 +61,4 @@ pub use problem::{Place, Problem, Severity};
 pub use schema::*;
 pub use secret::Secret;
 pub(crate) use suggest::nearest;
+pub(crate) use units::duration;
