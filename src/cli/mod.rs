@@ -15,6 +15,7 @@ mod kick;
 mod logging;
 mod pause;
 mod purge;
+mod reload;
 mod replay;
 mod run;
 mod simulate;
@@ -77,6 +78,9 @@ pub fn main() -> ExitCode {
         Command::Dead { integration, json } => ended(dead::dead(&config, &integration, json)),
         Command::Replay(options) => ended(replay::replay(&config, &options)),
         Command::Purge { integration, yes } => ended(purge::purge(&config, &integration, yes)),
+        Command::Reload => ended(reload::reload(&config)),
+        Command::Apply { new, confirm } => ended(reload::apply(&config, &new, confirm)),
+        Command::Confirm => ended(reload::confirm(&config)),
         Command::Decode(options) => decode::decode(&config, &options),
         Command::Simulate(options) => simulate::simulate(&options),
         Command::Demo(options) => demo::demo(&options, verbose),

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use crate::config::nearest;
+use crate::control::orders::CONFIRM_USUALLY;
 use crate::printable::printable;
 
 use given::Given;
@@ -48,6 +49,9 @@ const SHAPES: &[Shape] = &[
     shape("dead", 1, &["json"]),
     shape("replay", 1, &["dead", "since", "all"]),
     shape("purge", 1, &["yes"]),
+    shape("reload", 0, &[]),
+    shape("apply", 1, &["confirm"]),
+    shape("confirm", 0, &[]),
     shape("decode", 1, &["hex", "port", "batch", "json"]),
     shape("simulate", 0, &["to", "rate", "count", "devices"]),
     shape("demo", 0, &["before", "outage"]),
@@ -144,6 +148,12 @@ impl Words {
                 what: replayed(&given)?,
             }),
             "purge" => Command::Purge { integration: integration("factory-api")?, yes: given.yes },
+            "reload" => Command::Reload,
+            "apply" => Command::Apply {
+                new: word.ok_or("`apply` needs a config, as in `apply new.toml --confirm 120s`")?.into(),
+                confirm: given.confirm.unwrap_or(CONFIRM_USUALLY),
+            },
+            "confirm" => Command::Confirm,
             "decode" => Command::Decode(decode_options(given, word)?),
             "simulate" => {
                 let default = SimulateOptions::default();
@@ -209,6 +219,7 @@ mod tests {
             "decode" => "f --batch",
             "replay" => "api --dead",
             "pause" | "resume" | "dead" | "purge" => "api",
+            "apply" => "new.toml",
             _ => "",
         }
     }
@@ -238,6 +249,8 @@ mod tests {
             ("replay api --dead --since 2h", "exclude"),
             ("replay api --dead --all", "--all"),
             ("purge", "purge factory-api"),
+            ("apply", "new.toml"),
+            ("apply x.toml --confirm 1s", "10s"),
             ("simulate --rate 0", "--rate"),
             ("simulate --rate fast", "fast"),
             ("simulate --to nowhere", "nowhere"),
