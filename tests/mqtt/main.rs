@@ -6,5 +6,7 @@ mod bench;
 mod fake;
 mod hostile;
 mod mosquitto;
+mod poison;
 mod proxy;
+mod reasons;
 mod world;

@@ -21,6 +21,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const WINDOW: usize = 8;
 
+/// The key for each version of the protocol.
+pub(crate) const VERSIONS: [&str; 2] = ["version = \"3.1.1\"\n", "version = \"5\"\n"];
+pub(crate) const V5: &str = VERSIONS[1];
+
 /// What is sent for a record: its number, which is its id, and two characters for each byte of its frame.
 const BODY: &str = r#"{"id":"{{id}}","frame":"{{phy_payload_hex}}"}"#;
 

@@ -1,25 +1,31 @@
-//! MQTT 3.1.1: a publisher whose only memory is the spool.
+//! MQTT 3.1.1 and 5: a publisher whose only memory is the spool.
 //!
 //! rumqttc forgets what is under way whenever the broker has no session for us, repeats stale packet ids when an event
 //! loop outlives a connection, and can stop publishing for good after acknowledgements out of order. So every connection
 //! gets a new client and a new event loop ([`session`]), nothing is ever left in the library for the next one, and a
-//! record that was not acknowledged goes back to its lane.
+//! record that was not acknowledged goes back to its lane. Both versions are the same to a session ([`wire`]); MQTT 5 can
+//! say why it refuses something, which decides what becomes of it, and carries `id`, `attempt` and the rest of what is
+//! about the sending and not about the uplink as user properties.
 //!
 //! # The life of a connection
 //!
 //! 1. Wait until the lane allows an attempt. Connect with a clean session and the will.
-//! 2. CONNACK: publish the birth, then lease records up to the window.
+//! 2. CONNACK: publish the birth, then lease records up to the window, or what the broker allows if that is less.
 //! 3. Each `Outgoing::Publish` takes the packet id of the oldest publish that has none (the library writes in the order
 //!    it was asked); each PUBACK or PUBCOMP settles the publish of its id.
+//!    A refusal that is the record's fault makes it a dead letter; any other ends the session, for the order's sake (S15).
 //! 4. On an error, when nothing moved for two keep-alives and a connect time-out, or when the oldest publish waited that
-//!    long for its answer: everything unanswered goes back, the lane backs off.
+//!    long for its answer: everything unanswered goes back, the lane backs off. If it is always the same record that the
+//!    broker hangs up on, that one is given up ([`poison`]).
 //! 5. On stop: no new leases, wait for the answers, publish the will's payload ourselves and wait for its answer, then
 //!    DISCONNECT (a clean one makes the broker forget the will), so that the far end hears "offline" either way.
 //!
 //! PUBACK is the broker's word, not its disk: a broker that crashes may lose what it acknowledged.
 
-mod connect;
+mod flight;
+mod poison;
 mod session;
+mod wire;
 
 use std::time::Duration;
 
@@ -27,14 +33,16 @@ use rumqttc::mqttbytes::{QoS, valid_topic};
 
 use crate::config::{self, IntegrationKind, MqttScheme, MqttVersion, Problem};
 use crate::delivery::outcome::{Failure, Layer};
-use crate::delivery::{Lane, Stop};
+use crate::delivery::{Lane, Lease, Stop};
 use crate::dial::{Dial, Peer, TlsSource};
 use crate::flow::Variant;
 use crate::history::Exchange;
 use crate::integration::way::Way;
 use crate::render::{Interpreter, Meaning, Message, Purpose, Template};
 
+use poison::Poison;
 use session::{End, Session};
+use wire::{Properties, Publication, Terms, packet_bytes};
 
 /// DNS, TCP, TLS and CONNACK together. Long enough for a 2G or satellite link.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,9 +52,6 @@ const MAX_PACKET_BYTES: usize = 256 * 1024;
 
 /// The longest string that MQTT can carry (3.1.1, section 1.5.3).
 const MAX_TOPIC_BYTES: usize = 65_535;
-
-/// Bytes of a PUBLISH beside topic and payload: fixed header, topic length, packet id.
-const PUBLISH_OVERHEAD_BYTES: usize = 9;
 
 /// A message of our own: birth, will, farewell.
 #[derive(Clone, Debug)]
@@ -61,6 +66,7 @@ struct Announcement {
 #[derive(Debug)]
 pub struct Mqtt {
     name: String,
+    is_v5: bool,
     interpreter: Interpreter,
     peer: Peer,
     client_id: String,
@@ -90,16 +96,6 @@ impl Mqtt {
         let IntegrationKind::Mqtt(mqtt) = &integration.kind else { return Err(Vec::new()) };
         let key = |key: &str| format!("integration.{}.{key}", integration.name.value);
         let mut problems = Vec::new();
-        if mqtt.version.value == MqttVersion::V5 {
-            problems.push(
-                Problem::error(
-                    &mqtt.version.place,
-                    key("version"),
-                    "MQTT 5 is not available in this version",
-                )
-                .hint("use version = \"3.1.1\", which every broker speaks"),
-            );
-        }
         if matches!(mqtt.scheme.value, MqttScheme::Ws | MqttScheme::Wss) {
             problems.push(
                 Problem::error(
@@ -134,6 +130,7 @@ impl Mqtt {
         match (ways, tls) {
             (Some(ways), Some(tls)) if problems.is_empty() => Ok(Mqtt {
                 name: integration.name.value.clone(),
+                is_v5: mqtt.version.value == MqttVersion::V5,
                 interpreter: interpreter.clone(),
                 peer: Peer { host: mqtt.host.value.clone(), port: mqtt.port },
                 client_id,
@@ -153,15 +150,16 @@ impl Mqtt {
 
     /// Drives the lane until `stop`.
     pub async fn run(&self, lane: &mut Lane, stop: &mut Stop) {
+        let mut poison = Poison::default();
         loop {
             tokio::select! {
                 () = stop.stopped() => return,
                 () = lane.may_attempt() => {}
             }
-            match Session::new(self, lane).run(stop).await {
+            match Session::new(self, lane, &mut poison).run(stop).await {
                 End::Stopped => return,
-                End::TryAgain => {}
-                End::Failed(failure) => lane.failed(&failure),
+                End::TryAgain | End::Told(_) => {}
+                End::Failed(broken) => lane.failed(&broken.failure),
             }
         }
     }
@@ -174,17 +172,30 @@ impl Mqtt {
         session::knock(self).await
     }
 
+    /// Why nothing can be published on these terms.
+    fn unacceptable(&self, terms: Terms) -> Option<Failure> {
+        let endpoint =
+            |message: &str| Some(Failure::endpoint(Layer::Mqtt, format!("{} {message}", self.peer)));
+        if self.qos != QoS::AtMostOnce && terms.max_qos == QoS::AtMostOnce {
+            return endpoint("takes QoS 0 alone, which is never acknowledged; set qos = 0 if that will do");
+        }
+        if self.retain && !terms.retains {
+            return endpoint("does not retain messages; set retain = false");
+        }
+        None
+    }
+
     /// What goes over the wire for an uplink.
-    fn publication(&self, way: usize, meaning: Meaning<'_>) -> Made {
+    fn publication(&self, sending: Sending, meaning: Meaning<'_>) -> Made {
         let Meaning::Message(message) = meaning else { return Made::Dropped };
-        self.publish(way, &message).unwrap_or_else(|failure| {
+        self.publish(sending, &message).unwrap_or_else(|failure| {
             let exchange = Exchange { device: message.shown_device(), ..Exchange::default() };
             Made::Refused { failure, exchange: Box::new(exchange) }
         })
     }
 
-    fn publish(&self, way: usize, message: &Message<'_>) -> Result<Made, Failure> {
-        let Some((way, topic)) = self.ways.get(way) else {
+    fn publish(&self, sending: Sending, message: &Message<'_>) -> Result<Made, Failure> {
+        let Some((way, topic)) = self.ways.get(sending.variant) else {
             // A lane has as many variants as its integration was built with.
             return Err(Failure::link(Layer::Render, "this way to send it is not configured any more"));
         };
@@ -199,12 +210,6 @@ impl Mqtt {
             return Err(Failure::record(Layer::Render, message));
         }
         let body = way.renderer.body(message)?;
-        let size = topic.len() + body.bytes.len() + PUBLISH_OVERHEAD_BYTES;
-        if size > MAX_PACKET_BYTES {
-            let message =
-                format!("the message has {size} bytes, more than the {MAX_PACKET_BYTES} a broker takes");
-            return Err(Failure::record(Layer::Mqtt, message));
-        }
         let exchange = Exchange {
             device: message.shown_device(),
             target: message.hide(&topic),
@@ -212,7 +217,43 @@ impl Mqtt {
             notes: message.notes(body.warnings),
             ..Exchange::default()
         };
-        Ok(Made::Publication { topic, payload: body.bytes, exchange: Box::new(exchange) })
+        let properties = self.is_v5.then(|| properties(way, sending, message, body.content_type.to_string()));
+        let (qos, retain) = (sending.terms.qos(self.qos), self.retain);
+        let publication = Publication { topic, payload: body.bytes, qos, retain, properties };
+        let (size, limit) = (packet_bytes(self.is_v5, &publication), sending.terms.max_packet_bytes);
+        if size > limit {
+            let message =
+                format!("the message has {size} bytes, more than the {limit} that the broker takes");
+            return Err(Failure::record(Layer::Mqtt, message));
+        }
+        Ok(Made::Publication { publication, exchange: Box::new(exchange) })
+    }
+}
+
+/// What is about this sending of an uplink and not about the uplink: in no body, so that every attempt has the same.
+fn properties(way: &Way, sending: Sending, message: &Message<'_>, content_type: String) -> Properties {
+    let flags = message.uplink.flags;
+    let so = |name: &'static str, is_so: bool| is_so.then(|| (name, "true".to_owned()));
+    let mut user =
+        vec![("id", way.key(message.uplink, sending.extra)), ("attempt", sending.attempt.to_string())];
+    user.extend(so("replay", message.replay));
+    user.extend(so("retransmission", flags.retransmission));
+    user.extend(so("simulated", flags.simulated));
+    Properties { content_type, user }
+}
+
+/// What a publication depends on beside its uplink.
+#[derive(Clone, Copy, Debug)]
+struct Sending {
+    variant: usize,
+    attempt: u32,
+    extra: bool,
+    terms: Terms,
+}
+
+impl Sending {
+    fn of(lease: &Lease, terms: Terms) -> Sending {
+        Sending { variant: lease.variant, attempt: lease.attempt, extra: lease.extra, terms }
     }
 }
 
@@ -220,7 +261,7 @@ impl Mqtt {
 #[derive(Debug)]
 enum Made {
     /// A message to be published.
-    Publication { topic: String, payload: Vec<u8>, exchange: Box<Exchange> },
+    Publication { publication: Publication, exchange: Box<Exchange> },
     /// None can be made.
     Refused { failure: Failure, exchange: Box<Exchange> },
     /// A function dropped it.

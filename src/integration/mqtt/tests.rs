@@ -32,8 +32,12 @@ fn mqtt(keys: &str) -> Result<Mqtt, Vec<Problem>> {
 /// Topic and payload of the uplink.
 fn published(mqtt: &Mqtt) -> (String, String) {
     let (devices, uplink) = (Devices::default(), uplink());
-    match mqtt.publish(0, &Message::of("roof", &devices, &uplink)) {
-        Ok(Made::Publication { topic, payload, .. }) => (topic, String::from_utf8(payload).unwrap()),
+    let terms = Terms::usual(Duration::from_secs(30));
+    let sending = Sending { variant: 0, attempt: 1, extra: false, terms };
+    match mqtt.publish(sending, &Message::of("roof", &devices, &uplink)) {
+        Ok(Made::Publication { publication, .. }) => {
+            (publication.topic, String::from_utf8(publication.payload).unwrap())
+        }
         other => panic!("{other:?}"),
     }
 }
