@@ -2,7 +2,7 @@
 //!
 //! An integration that is a member of a group and reached directly as well (or by two groups) has several connections at
 //! once. To an MQTT broker each needs a client id of its own, and only one of them may speak for the gateway: those of
-//! groups get the flow's name behind the id, and neither birth nor will.
+//! groups get the flow's name behind the id, and neither birth nor will nor state.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -115,6 +115,7 @@ fn as_second(integration: &config::Integration, flow: &str) -> config::Integrati
         mqtt.client_id.value = format!("{}-{flow}", mqtt.client_id.value);
         mqtt.will = None;
         mqtt.birth = None;
+        mqtt.state = None;
     }
     second
 }

@@ -412,6 +412,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Whose it is.
+    pub fn account(&self) -> AccountId {
+        self.account
+    }
+
     /// What is stored as settled for this account.
     ///
     /// # Errors

@@ -20,8 +20,17 @@ pub(crate) struct Peer {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Packet {
     Connect,
-    Publish { qos: u8, packet_id: u16, record: usize },
+    Publish {
+        qos: u8,
+        packet_id: u16,
+        record: usize,
+    },
     PubRel(u16),
+    /// `[integration.NAME.state]`
+    State {
+        packet_id: u16,
+        body: serde_json::Value,
+    },
     Disconnect,
     Closed,
 }
@@ -186,6 +195,9 @@ fn publish(kind: u8, body: &[u8], is_v5: bool) -> (Packet, Vec<(String, String)>
         }
     }
     let json: serde_json::Value = serde_json::from_slice(rest).unwrap();
+    if json["type"] == "state" {
+        return (Packet::State { packet_id, body: json }, properties);
+    }
     let record = crate::world::number(json["id"].as_str().unwrap());
     (Packet::Publish { qos, packet_id, record }, properties)
 }

@@ -181,6 +181,44 @@ async fn a_stop_never_hangs() {
     }
 }
 
+/// The state comes on every connect and then as often as it was asked for, with the numbers of the spool; one that is not
+/// answered yet holds up no other.
+#[tokio::test(start_paused = true)]
+async fn the_state_is_told_now_and_then() {
+    for version in VERSIONS {
+        let fake = Fake::listen().await;
+        // A paused clock runs on to the next timer whenever everybody waits for the network, so pings are kept away.
+        let state = "keep_alive = \"10m\"\n[integration.us.state]\ntopic = \"status\"\nevery = \"1m\"\n";
+        let keys = format!("{version}{state}");
+        let world = World::start_here(fake.port(), &keys, &devices(&[1])).await;
+        for connection in 1..=2 {
+            let mut peer = fake.welcome().await;
+            let Packet::State { packet_id, body } = peer.read().await else { panic!() };
+            assert_eq!(body["sequence"], connection);
+            assert_eq!((&body["gateway"], &body["integration"]), (&"roof".into(), &"us".into()));
+            assert_eq!((&body["backlog"], &body["delivered"]), (&1.into(), &0.into()));
+            assert!(
+                body["oldest_s"].is_u64() && body["uptime_s"].is_u64() && body["time"].is_string(),
+                "{body}"
+            );
+            assert_eq!((&body["spool"]["state"], &body["spool"]["records"]), (&"ok".into(), &1.into()));
+            if connection == 1 {
+                continue;
+            }
+            // Unanswered for the moment, it holds up no record.
+            let record = peer.publishes(1).await[0].0;
+            peer.puback(record).await;
+            peer.puback(packet_id).await;
+            world.bench.wait_for(|view| ours(view).delivered == 1).await;
+            let next = peer.read().await;
+            let Packet::State { body, .. } = next else { panic!("{next:?}") };
+            assert_eq!((&body["backlog"], &body["delivered"]), (&0.into(), &1.into()));
+            assert_eq!((&body["oldest_s"], &body["state"]), (&serde_json::Value::Null, &"active".into()));
+        }
+        world.stop().await;
+    }
+}
+
 /// CONNACK codes (S1, S8): 2, 4 and 5 block, 3 is a plain retry; the message says what to check.
 #[tokio::test(start_paused = true)]
 async fn connack_codes() {

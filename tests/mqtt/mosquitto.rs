@@ -126,6 +126,22 @@ async fn birth_will_and_farewell() {
     }
 }
 
+/// Will and farewell have the number of the birth before them.
+#[tokio::test]
+async fn birth_and_will_name_the_connection() {
+    let site = Site::new();
+    let (_subscriber, arrivals) = site.subscribe("audience", "state/#");
+    let proxy = Proxy::start(site.config.port, 1, None).await;
+    let state = STATE.replace("line\"", "line {{sequence}}\"");
+    let world = World::start(proxy.port, &state).await;
+    assert!(wait_until(&arrivals, |log| log.len() == 1).await);
+    proxy.cut();
+    assert!(wait_until(&arrivals, |log| log.len() == 3).await);
+    world.stop().await;
+    assert!(wait_until(&arrivals, |log| log.len() == 4).await);
+    assert_eq!(bodies(&arrivals), ["online 1", "offline 1", "online 2", "offline 2"]);
+}
+
 /// S1, S8: a broker that refuses us blocks the integration, with a message that says what to check and holds no password;
 /// once it accepts us, a link-up signal is enough.
 #[tokio::test]

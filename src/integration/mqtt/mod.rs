@@ -17,20 +17,25 @@
 //! 4. On an error, when nothing moved for two keep-alives and a connect time-out, or when the oldest publish waited that
 //!    long for its answer: everything unanswered goes back, the lane backs off. If it is always the same record that the
 //!    broker hangs up on, that one is given up ([`poison`]).
-//! 5. On stop: no new leases, wait for the answers, publish the will's payload ourselves and wait for its answer, then
+//! 5. Now and then: the state, if one is wanted ([`own`]).
+//! 6. On stop: no new leases, wait for the answers, publish the will's payload ourselves and wait for its answer, then
 //!    DISCONNECT (a clean one makes the broker forget the will), so that the far end hears "offline" either way.
 //!
 //! PUBACK is the broker's word, not its disk: a broker that crashes may lose what it acknowledged.
 
 mod flight;
+mod own;
 mod poison;
 mod session;
 mod wire;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use rumqttc::mqttbytes::{QoS, valid_topic};
 
+use crate::clock::Clock;
 use crate::config::{self, IntegrationKind, MqttScheme, MqttVersion, Problem};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::delivery::{Lane, Lease, Stop};
@@ -40,6 +45,7 @@ use crate::history::Exchange;
 use crate::integration::way::Way;
 use crate::render::{Interpreter, Meaning, Message, Purpose, Template};
 
+use own::{About, Own, StateMessage};
 use poison::Poison;
 use session::{End, Session};
 use wire::{Properties, Publication, Terms, packet_bytes};
@@ -53,15 +59,6 @@ const MAX_PACKET_BYTES: usize = 256 * 1024;
 /// The longest string that MQTT can carry (3.1.1, section 1.5.3).
 const MAX_TOPIC_BYTES: usize = 65_535;
 
-/// A message of our own: birth, will, farewell.
-#[derive(Clone, Debug)]
-struct Announcement {
-    topic: String,
-    payload: String,
-    qos: QoS,
-    retain: bool,
-}
-
 /// An MQTT integration, ready to run.
 #[derive(Debug)]
 pub struct Mqtt {
@@ -69,7 +66,11 @@ pub struct Mqtt {
     is_v5: bool,
     interpreter: Interpreter,
     peer: Peer,
-    client_id: String,
+    own: Own,
+    /// Connections so far.
+    sequence: AtomicU64,
+    clock: Arc<dyn Clock>,
+    started_ns: u64,
     credentials: Option<(String, config::Secret)>,
     keep_alive: Duration,
     window: u16,
@@ -78,8 +79,6 @@ pub struct Mqtt {
     ways: Vec<(Way, Template)>,
     qos: QoS,
     retain: bool,
-    will: Option<Announcement>,
-    birth: Option<Announcement>,
 }
 
 impl Mqtt {
@@ -119,21 +118,24 @@ impl Mqtt {
                 .hint("use username and password, or a client certificate under tls"),
             );
         }
-        let own = OwnText { gateway: interpreter.gateway(), problems: &mut problems };
-        let (client_id, will, birth) = own.render(mqtt, &key);
+        let own = Own::try_new(&integration.name, mqtt, interpreter.gateway());
+        let own = own.map_err(|more| problems.extend(more)).ok();
         let ways = ways(integration, mqtt, variants).map_err(|more| problems.extend(more)).ok();
         let tls = if mqtt.scheme.value.is_tls() {
             dial.tls(&key("tls"), &integration.tls).map(Some).map_err(|more| problems.extend(more)).ok()
         } else {
             Some(None)
         };
-        match (ways, tls) {
-            (Some(ways), Some(tls)) if problems.is_empty() => Ok(Mqtt {
+        match (own, ways, tls) {
+            (Some(own), Some(ways), Some(tls)) if problems.is_empty() => Ok(Mqtt {
                 name: integration.name.value.clone(),
                 is_v5: mqtt.version.value == MqttVersion::V5,
                 interpreter: interpreter.clone(),
                 peer: Peer { host: mqtt.host.value.clone(), port: mqtt.port },
-                client_id,
+                own,
+                sequence: AtomicU64::new(0),
+                clock: Arc::clone(dial.clock()),
+                started_ns: dial.clock().boot_ns(),
                 credentials: credentials(mqtt),
                 keep_alive: mqtt.keep_alive,
                 window: mqtt.max_inflight.clamp(1, 64),
@@ -141,8 +143,6 @@ impl Mqtt {
                 ways,
                 qos: qos(mqtt.qos),
                 retain: mqtt.retain,
-                will,
-                birth,
             }),
             _ => Err(problems),
         }
@@ -170,6 +170,17 @@ impl Mqtt {
     /// What is in the way.
     pub async fn probe(&self) -> Result<(), Failure> {
         session::knock(self).await
+    }
+
+    /// What a lane says of itself.
+    fn state(&self, state: &StateMessage, sequence: u64, lane: &mut Lane) -> Publication {
+        let about = About {
+            gateway: self.interpreter.gateway(),
+            time_us: self.clock.wall_us(),
+            uptime_s: self.clock.boot_ns().saturating_sub(self.started_ns) / 1_000_000_000,
+            sequence,
+        };
+        state.publication(&about, lane.bulletin(), self.is_v5)
     }
 
     /// Why nothing can be published on these terms.
@@ -308,48 +319,6 @@ fn qos(qos: config::QoS) -> QoS {
 fn credentials(mqtt: &config::Mqtt) -> Option<(String, config::Secret)> {
     let password = mqtt.password.clone().unwrap_or_else(|| config::Secret::new(String::new()));
     mqtt.username.clone().map(|username| (username, password))
-}
-
-/// Renders what is about the gateway alone, once.
-struct OwnText<'a> {
-    gateway: &'a str,
-    problems: &'a mut Vec<Problem>,
-}
-
-impl OwnText<'_> {
-    fn render(
-        self,
-        mqtt: &config::Mqtt,
-        key: &impl Fn(&str) -> String,
-    ) -> (String, Option<Announcement>, Option<Announcement>) {
-        let OwnText { gateway, problems } = self;
-        let context = serde_json::json!({ "gateway": { "name": gateway } });
-        let mut render = |text: &config::Spot<String>, kind: Purpose, name: &str| {
-            let rendered =
-                Template::parse(text, kind).map_err(|error| error.to_string()).and_then(|template| {
-                    if template.only_gateway() {
-                        template.render(&context).map_err(|error| error.to_string())
-                    } else {
-                        Err("only {{gateway.name}} can be used here: it is sent without an uplink".to_owned())
-                    }
-                });
-            rendered.unwrap_or_else(|message| {
-                problems.push(Problem::error(&text.place, key(name), message));
-                String::new()
-            })
-        };
-        let client_id = render(&mqtt.client_id, Purpose::Plain, "client_id");
-        let mut announce = |announcement: &Option<config::Announcement>, name: &str| {
-            announcement.as_ref().map(|announcement| Announcement {
-                topic: render(&announcement.topic, Purpose::Topic, &format!("{name}.topic")),
-                payload: render(&announcement.payload, Purpose::Plain, &format!("{name}.payload")),
-                qos: qos(announcement.qos),
-                retain: announcement.retain,
-            })
-        };
-        let (will, birth) = (announce(&mqtt.will, "will"), announce(&mqtt.birth, "birth"));
-        (client_id, will, birth)
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,7 +13,7 @@ use crate::delivery::{Lane, Lease, Stop};
 use super::flight::{Flight, Numbered, What};
 use super::poison::{Poison, Verdict};
 use super::wire::{self, Answer, Broken, Event, Inbox, Outbox, Publication, Refusal, Terms};
-use super::{Announcement, CONNECT_TIMEOUT, Made, Mqtt, Sending};
+use super::{CONNECT_TIMEOUT, Made, Mqtt, Sending};
 
 /// How long a stop waits for answers before it just drops the connection (the broker then publishes the will).
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -53,6 +54,11 @@ pub(super) struct Session<'a> {
     poison: &'a mut Poison,
     outbox: Outbox,
     inbox: Option<Inbox>,
+    /// Which connection it is.
+    sequence: u64,
+    will: Option<Publication>,
+    /// When the next state is due, if one is wanted and we are connected.
+    state_due: Option<Instant>,
     phase: Phase,
     /// What the broker allows; known from CONNACK on.
     terms: Terms,
@@ -88,6 +94,13 @@ async fn rendered(rendering: &mut Option<Rendering<'_>>) -> Made {
     }
 }
 
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Connects, waits for CONNACK and leaves again.
 pub(super) async fn knock(mqtt: &Mqtt) -> Result<(), Failure> {
     let (outbox, mut inbox) = wire::open(mqtt, None);
@@ -109,14 +122,20 @@ pub(super) async fn knock(mqtt: &Mqtt) -> Result<(), Failure> {
 }
 
 impl<'a> Session<'a> {
+    /// A new connection, the next in the row.
     pub(super) fn new(mqtt: &'a Mqtt, lane: &'a mut Lane, poison: &'a mut Poison) -> Session<'a> {
-        let (outbox, inbox) = wire::open(mqtt, mqtt.will.as_ref());
+        let sequence = mqtt.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        let will = mqtt.own.will.as_ref().map(|will| will.publication(mqtt.interpreter.gateway(), sequence));
+        let (outbox, inbox) = wire::open(mqtt, will.clone());
         Session {
             mqtt,
             lane,
             poison,
             outbox,
             inbox: Some(inbox),
+            sequence,
+            will,
+            state_due: None,
             phase: Phase::Connecting,
             terms: Terms::usual(mqtt.keep_alive),
             acknowledged: false,
@@ -188,6 +207,7 @@ impl<'a> Session<'a> {
                 None if hurry => started + FRESH_ATTEMPT,
                 None => self.flight.waiting_since().unwrap_or(last_event) + self.patience(),
             };
+            let state_due = self.state_due.filter(|_| self.phase == Phase::Online && self.has_room());
             tokio::select! {
                 (inbox, event) = &mut poll => {
                     match self.handle(event) {
@@ -201,6 +221,7 @@ impl<'a> Session<'a> {
                     Woken::Records => {}
                     Woken::Made(made) => self.rendered(made),
                 },
+                () = due(state_due) => self.tell_state(),
                 () = stop.stopped(), if stop_by.is_none() => {
                     if self.phase == Phase::Connecting {
                         return End::Stopped;
@@ -238,8 +259,8 @@ impl<'a> Session<'a> {
             Phase::Online => self.fill(),
             Phase::Draining if idle => {
                 self.phase = Phase::Farewell;
-                if let Some(will) = &self.mqtt.will {
-                    self.announce(will.clone());
+                if let Some(will) = self.will.take() {
+                    self.announce(will);
                 }
                 return self.advance_if_idle();
             }
@@ -341,11 +362,10 @@ impl<'a> Session<'a> {
     }
 
     /// Publishes a message of our own, as far as the broker allows it.
-    fn announce(&mut self, message: Announcement) {
-        let Announcement { topic, payload, qos, retain } = message;
-        let (qos, retain) = (self.terms.qos(qos), retain && self.terms.retains);
-        let payload = payload.into_bytes();
-        let publication = Publication { topic, payload, qos, retain, properties: None };
+    fn announce(&mut self, mut publication: Publication) {
+        publication.qos = self.terms.qos(publication.qos);
+        publication.retain &= self.terms.retains;
+        let qos = publication.qos;
         if wire::packet_bytes(self.mqtt.is_v5, &publication) > self.terms.max_packet_bytes {
             log::warn!("{}: an announcement is larger than the broker takes and not sent", self.mqtt.name);
         } else if self.outbox.publish(publication).is_ok() {
@@ -353,6 +373,14 @@ impl<'a> Session<'a> {
         } else {
             log::warn!("{}: an announcement can't be sent", self.mqtt.name);
         }
+    }
+
+    /// Publishes the state and says when the next one is due.
+    fn tell_state(&mut self) {
+        let Some(state) = &self.mqtt.own.state else { return };
+        self.state_due = Some(Instant::now() + state.every);
+        let publication = self.mqtt.state(state, self.sequence, self.lane);
+        self.announce(publication);
     }
 
     fn handle(&mut self, event: Result<Event, Broken>) -> Option<End> {
@@ -377,9 +405,10 @@ impl<'a> Session<'a> {
             return Some(End::Failed(Broken::other(failure)));
         }
         self.phase = Phase::Online;
-        if let Some(birth) = &self.mqtt.birth {
-            self.announce(birth.clone());
+        if let Some(birth) = &self.mqtt.own.birth {
+            self.announce(birth.publication(self.mqtt.interpreter.gateway(), self.sequence));
         }
+        self.tell_state();
         self.lane.reached();
         None
     }

@@ -75,3 +75,27 @@ fn every_format_can_be_published() {
         assert!(published(&mqtt).1.contains(part), "{format}");
     }
 }
+
+/// What is sent without an uplink may speak of the gateway, and birth and will of the connection.
+#[test]
+fn own_texts_know_the_gateway_and_the_connection() {
+    let will =
+        "[integration.b.will]\ntopic = \"t/{{gateway.name}}\"\npayload = \"{{gateway.name}} {{sequence}}\"\n";
+    let mqtt_with_will = mqtt(will).unwrap();
+    let publication = mqtt_with_will.own.will.as_ref().unwrap().publication("roof", 7);
+    assert_eq!(
+        (publication.topic.as_str(), publication.payload.as_slice()),
+        ("t/roof", b"roof 7".as_slice())
+    );
+    for (keys, key) in [
+        ("client_id = \"{{sequence}}\"", "client_id"),
+        ("will = { topic = \"{{sequence}}\" }", "will.topic"),
+        ("will = { topic = \"t\", payload = \"{{device.name}}\" }", "will.payload"),
+        ("state = { topic = \"{{device.name}}\" }", "state.topic"),
+        ("topic = \"{{sequence}}\"", "topic"),
+        ("body = \"{{sequence}}\"", "body"),
+    ] {
+        let problems = mqtt(keys).unwrap_err();
+        assert_eq!((problems.len(), problems[0].key.as_str()), (1, format!("integration.b.{key}").as_str()));
+    }
+}

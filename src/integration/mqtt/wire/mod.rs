@@ -24,7 +24,7 @@ use rumqttc::mqttbytes::QoS;
 
 use crate::delivery::outcome::{Failure, Receipt};
 
-use super::{Announcement, MAX_PACKET_BYTES, Mqtt};
+use super::{MAX_PACKET_BYTES, Mqtt};
 pub(super) use broken::{Broken, Cause};
 
 /// Places in the library's queue and window beside the records: birth, farewell, state, DISCONNECT.
@@ -194,7 +194,7 @@ impl Inbox {
 }
 
 /// A new connection, for one session.
-pub(super) fn open(mqtt: &Mqtt, will: Option<&Announcement>) -> (Outbox, Inbox) {
+pub(super) fn open(mqtt: &Mqtt, will: Option<Publication>) -> (Outbox, Inbox) {
     if mqtt.is_v5 {
         let (client, inbox) = v5::open(mqtt, will);
         (Outbox::V5(client), Inbox::V5(Box::new(inbox)))

@@ -9,7 +9,7 @@ use rumqttc::{
 use crate::delivery::outcome::{Failure, Layer, Receipt};
 use crate::dial::Peer;
 
-use super::super::{Announcement, CONNECT_TIMEOUT, MAX_PACKET_BYTES, Mqtt};
+use super::super::{CONNECT_TIMEOUT, MAX_PACKET_BYTES, Mqtt};
 use super::broken::{Broken, Place};
 use super::{Answer, Event, MAX_INCOMING_BYTES, NotTaken, OWN_MESSAGES, Publication, Terms};
 
@@ -20,8 +20,8 @@ pub(in super::super) struct Inbox {
     broken: Option<Broken>,
 }
 
-pub(super) fn open(mqtt: &Mqtt, will: Option<&Announcement>) -> (AsyncClient, Inbox) {
-    let mut options = MqttOptions::new(&mqtt.client_id, &mqtt.peer.host, mqtt.peer.port);
+pub(super) fn open(mqtt: &Mqtt, will: Option<Publication>) -> (AsyncClient, Inbox) {
+    let mut options = MqttOptions::new(&mqtt.own.client_id, &mqtt.peer.host, mqtt.peer.port);
     options
         .set_clean_session(true)
         .set_keep_alive(mqtt.keep_alive)
@@ -31,7 +31,7 @@ pub(super) fn open(mqtt: &Mqtt, will: Option<&Announcement>) -> (AsyncClient, In
         options.set_credentials(username, password.expose());
     }
     if let Some(will) = will {
-        options.set_last_will(LastWill::new(&will.topic, will.payload.as_bytes(), will.qos, will.retain));
+        options.set_last_will(LastWill::new(will.topic, will.payload, will.qos, will.retain));
     }
     if let Some(tls) = &mqtt.tls {
         options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.current())));

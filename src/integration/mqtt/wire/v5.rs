@@ -13,7 +13,7 @@ use rumqttc::{Outgoing, TlsConfiguration, Transport};
 
 use crate::delivery::outcome::{Failure, Layer, Receipt};
 
-use super::super::{Announcement, CONNECT_TIMEOUT, MAX_PACKET_BYTES, Mqtt};
+use super::super::{CONNECT_TIMEOUT, MAX_PACKET_BYTES, Mqtt};
 use super::broken::{Broken, Place};
 use super::{
     Answer, Event, MAX_INCOMING_BYTES, NotTaken, OWN_MESSAGES, Properties, Publication, Refusal, Terms,
@@ -27,8 +27,8 @@ pub(in super::super) struct Inbox {
     broken: Option<Broken>,
 }
 
-pub(super) fn open(mqtt: &Mqtt, will: Option<&Announcement>) -> (AsyncClient, Inbox) {
-    let mut options = MqttOptions::new(&mqtt.client_id, &mqtt.peer.host, mqtt.peer.port);
+pub(super) fn open(mqtt: &Mqtt, will: Option<Publication>) -> (AsyncClient, Inbox) {
+    let mut options = MqttOptions::new(&mqtt.own.client_id, &mqtt.peer.host, mqtt.peer.port);
     options
         .set_clean_start(true)
         .set_keep_alive(mqtt.keep_alive)
@@ -41,8 +41,8 @@ pub(super) fn open(mqtt: &Mqtt, will: Option<&Announcement>) -> (AsyncClient, In
         options.set_credentials(username, password.expose());
     }
     if let Some(will) = will {
-        let payload = will.payload.clone().into_bytes();
-        options.set_last_will(LastWill::new(&will.topic, payload, qos5(will.qos), will.retain, None));
+        let qos = qos5(will.qos);
+        options.set_last_will(LastWill::new(will.topic, will.payload, qos, will.retain, None));
     }
     if let Some(tls) = &mqtt.tls {
         options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.current())));
