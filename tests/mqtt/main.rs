@@ -9,4 +9,6 @@ mod mosquitto;
 mod poison;
 mod proxy;
 mod reasons;
+#[cfg(feature = "websocket")]
+mod websocket;
 mod world;

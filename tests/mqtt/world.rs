@@ -50,7 +50,11 @@ impl World {
     }
 
     pub(crate) fn with_bench(bench: Bench, port: u16, keys: &str) -> World {
-        let (integration, lane, seen) = make(&bench, port, keys);
+        World::with_url(bench, &format!("mqtt://127.0.0.1:{port}"), keys)
+    }
+
+    pub(crate) fn with_url(bench: Bench, url: &str, keys: &str) -> World {
+        let (integration, lane, seen) = make(&bench, url, keys);
         let (stopper, stop) = Stopper::new();
         let running = Running::Thread(integration.start(lane, stop).unwrap());
         World { bench, seen, stopper, running }
@@ -60,7 +64,7 @@ impl World {
     pub(crate) async fn start_here(port: u16, keys: &str, backlog: &[Frame]) -> World {
         let mut bench = Bench::new(ROOMY).await;
         bench.append(To::Us, backlog).await;
-        let (integration, lane, seen) = make(&bench, port, keys);
+        let (integration, lane, seen) = make(&bench, &format!("mqtt://127.0.0.1:{port}"), keys);
         let Integration::Mqtt(mqtt) = integration else { panic!() };
         let (stopper, mut stop) = Stopper::new();
         let mut lane = lane;
@@ -93,11 +97,11 @@ impl World {
 
 fn make(
     bench: &Bench,
-    port: u16,
+    url: &str,
     keys: &str,
 ) -> (Integration, packhorse::delivery::Lane, watch::Receiver<LaneStatus>) {
     let text = format!(
-        "[gateway]\nname = \"roof\"\n[integration.us]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{port}\"\n\
+        "[gateway]\nname = \"roof\"\n[integration.us]\ntype = \"mqtt\"\nurl = \"{url}\"\n\
          topic = \"up/{{{{gateway.name}}}}\"\nbody = '{BODY}'\nmax_inflight = {WINDOW}\nretry.initial = \"50ms\"\nretry.max = \"50ms\"\n{keys}"
     );
     let config = Config::parse(&text, Path::new("/nowhere/packhorse.toml")).unwrap().config;

@@ -36,7 +36,7 @@ use std::time::Duration;
 use rumqttc::mqttbytes::{QoS, valid_topic};
 
 use crate::clock::Clock;
-use crate::config::{self, IntegrationKind, MqttScheme, MqttVersion, Problem};
+use crate::config::{self, IntegrationKind, MqttVersion, Problem};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::delivery::{Lane, Lease, Stop};
 use crate::dial::{Dial, Peer, TlsSource};
@@ -48,7 +48,7 @@ use crate::render::{Interpreter, Meaning, Message, Purpose, Template};
 use own::{About, Own, StateMessage};
 use poison::Poison;
 use session::{End, Session};
-use wire::{Properties, Publication, Terms, packet_bytes};
+use wire::{Properties, Publication, Socket, Terms, packet_bytes};
 
 /// DNS, TCP, TLS and CONNACK together. Long enough for a 2G or satellite link.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -66,6 +66,7 @@ pub struct Mqtt {
     is_v5: bool,
     interpreter: Interpreter,
     peer: Peer,
+    socket: Socket,
     own: Own,
     /// Connections so far.
     sequence: AtomicU64,
@@ -95,19 +96,7 @@ impl Mqtt {
         let IntegrationKind::Mqtt(mqtt) = &integration.kind else { return Err(Vec::new()) };
         let key = |key: &str| format!("integration.{}.{key}", integration.name.value);
         let mut problems = Vec::new();
-        if matches!(mqtt.scheme.value, MqttScheme::Ws | MqttScheme::Wss) {
-            problems.push(
-                Problem::error(
-                    &mqtt.scheme.place,
-                    key("url"),
-                    format!(
-                        "MQTT over WebSocket ({}://) is not available in this version",
-                        mqtt.scheme.value
-                    ),
-                )
-                .hint("use mqtt:// or mqtts://"),
-            );
-        }
+        let socket = Socket::try_new(&integration.name, mqtt).map_err(|problem| problems.push(problem)).ok();
         if !matches!(integration.auth.value, config::Auth::None) {
             problems.push(
                 Problem::error(
@@ -126,12 +115,13 @@ impl Mqtt {
         } else {
             Some(None)
         };
-        match (own, ways, tls) {
-            (Some(own), Some(ways), Some(tls)) if problems.is_empty() => Ok(Mqtt {
+        match (own, socket, ways, tls) {
+            (Some(own), Some(socket), Some(ways), Some(tls)) if problems.is_empty() => Ok(Mqtt {
                 name: integration.name.value.clone(),
                 is_v5: mqtt.version.value == MqttVersion::V5,
                 interpreter: interpreter.clone(),
-                peer: Peer { host: mqtt.host.value.clone(), port: mqtt.port },
+                peer: Peer { host: wire::host(mqtt), port: mqtt.port },
+                socket,
                 own,
                 sequence: AtomicU64::new(0),
                 clock: Arc::clone(dial.clock()),

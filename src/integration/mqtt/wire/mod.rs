@@ -15,6 +15,7 @@
 
 mod broken;
 mod reason;
+mod socket;
 mod v4;
 mod v5;
 
@@ -26,6 +27,7 @@ use crate::delivery::outcome::{Failure, Receipt};
 
 use super::{MAX_PACKET_BYTES, Mqtt};
 pub(super) use broken::{Broken, Cause};
+pub(super) use socket::{Socket, host};
 
 /// Places in the library's queue and window beside the records: birth, farewell, state, DISCONNECT.
 const OWN_MESSAGES: u16 = 4;

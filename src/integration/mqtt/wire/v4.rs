@@ -3,7 +3,7 @@
 use rumqttc::mqttbytes::{self, QoS};
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, LastWill, MqttOptions, NetworkOptions,
-    Outgoing, Packet, StateError, TlsConfiguration, Transport,
+    Outgoing, Packet, StateError,
 };
 
 use crate::delivery::outcome::{Failure, Layer, Receipt};
@@ -11,6 +11,8 @@ use crate::dial::Peer;
 
 use super::super::{CONNECT_TIMEOUT, MAX_PACKET_BYTES, Mqtt};
 use super::broken::{Broken, Place};
+#[cfg(feature = "websocket")]
+use super::socket::websocket;
 use super::{Answer, Event, MAX_INCOMING_BYTES, NotTaken, OWN_MESSAGES, Publication, Terms};
 
 pub(in super::super) struct Inbox {
@@ -21,7 +23,7 @@ pub(in super::super) struct Inbox {
 }
 
 pub(super) fn open(mqtt: &Mqtt, will: Option<Publication>) -> (AsyncClient, Inbox) {
-    let mut options = MqttOptions::new(&mqtt.own.client_id, &mqtt.peer.host, mqtt.peer.port);
+    let mut options = MqttOptions::new(&mqtt.own.client_id, &mqtt.socket.address, mqtt.peer.port);
     options
         .set_clean_session(true)
         .set_keep_alive(mqtt.keep_alive)
@@ -33,9 +35,7 @@ pub(super) fn open(mqtt: &Mqtt, will: Option<Publication>) -> (AsyncClient, Inbo
     if let Some(will) = will {
         options.set_last_will(LastWill::new(will.topic, will.payload, will.qos, will.retain));
     }
-    if let Some(tls) = &mqtt.tls {
-        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.current())));
-    }
+    options.set_transport(mqtt.socket.transport(mqtt.tls.as_ref()));
     let (client, mut events) = AsyncClient::new(options, usize::from(mqtt.window + OWN_MESSAGES));
     events.set_network_options(network());
     let place = Place {
@@ -132,6 +132,12 @@ fn judged(error: &ConnectionError, place: &Place) -> Broken {
         },
         ConnectionError::NotConnAck(_) => place.no_connack(),
         ConnectionError::RequestsDone => place.ended(),
+        #[cfg(feature = "websocket")]
+        ConnectionError::Websocket(error) => websocket::broken(error, place),
+        #[cfg(feature = "websocket")]
+        ConnectionError::WsConnect(_)
+        | ConnectionError::InvalidUrl(_)
+        | ConnectionError::ResponseValidation(_) => websocket::no_websocket(place, &error.to_string()),
     }
 }
 

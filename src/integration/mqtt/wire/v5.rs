@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rumqttc::Outgoing;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectReturnCode, LastWill, Packet, PubAckReason, PubCompReason, PubRecReason,
@@ -9,12 +10,13 @@ use rumqttc::v5::mqttbytes::v5::{
 };
 use rumqttc::v5::mqttbytes::{self, QoS as QoS5};
 use rumqttc::v5::{AsyncClient, ConnectionError, EventLoop, MqttOptions, StateError};
-use rumqttc::{Outgoing, TlsConfiguration, Transport};
 
 use crate::delivery::outcome::{Failure, Layer, Receipt};
 
 use super::super::{CONNECT_TIMEOUT, MAX_PACKET_BYTES, Mqtt};
 use super::broken::{Broken, Place};
+#[cfg(feature = "websocket")]
+use super::socket::websocket;
 use super::{
     Answer, Event, MAX_INCOMING_BYTES, NotTaken, OWN_MESSAGES, Properties, Publication, Refusal, Terms,
     reason, v4,
@@ -28,7 +30,7 @@ pub(in super::super) struct Inbox {
 }
 
 pub(super) fn open(mqtt: &Mqtt, will: Option<Publication>) -> (AsyncClient, Inbox) {
-    let mut options = MqttOptions::new(&mqtt.own.client_id, &mqtt.peer.host, mqtt.peer.port);
+    let mut options = MqttOptions::new(&mqtt.own.client_id, &mqtt.socket.address, mqtt.peer.port);
     options
         .set_clean_start(true)
         .set_keep_alive(mqtt.keep_alive)
@@ -44,9 +46,7 @@ pub(super) fn open(mqtt: &Mqtt, will: Option<Publication>) -> (AsyncClient, Inbo
         let qos = qos5(will.qos);
         options.set_last_will(LastWill::new(will.topic, will.payload, qos, will.retain, None));
     }
-    if let Some(tls) = &mqtt.tls {
-        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.current())));
-    }
+    options.set_transport(mqtt.socket.transport(mqtt.tls.as_ref()));
     let (client, events) = AsyncClient::new(options, usize::from(mqtt.window + OWN_MESSAGES));
     let place = Place {
         peer: mqtt.peer.clone(),
@@ -200,6 +200,12 @@ fn judged(error: &ConnectionError, place: &Place) -> Broken {
         ConnectionError::MqttState(error) => state(error, place),
         ConnectionError::NotConnAck(_) => place.no_connack(),
         ConnectionError::RequestsDone => place.ended(),
+        #[cfg(feature = "websocket")]
+        ConnectionError::Websocket(error) => websocket::broken(error, place),
+        #[cfg(feature = "websocket")]
+        ConnectionError::WsConnect(_)
+        | ConnectionError::InvalidUrl(_)
+        | ConnectionError::ResponseValidation(_) => websocket::no_websocket(place, &error.to_string()),
     }
 }
 
