@@ -2,7 +2,7 @@
 //!
 //! An integration that is a member of a group and reached directly as well (or by two groups) has several connections at
 //! once. To an MQTT broker each needs a client id of its own, and only one of them may speak for the gateway: those of
-//! groups get the flow's name behind the id, and neither birth nor will. A member of one group alone speaks for the gateway
+//! groups get the flow's name behind the id, and neither birth nor will nor state. A member of one group alone speaks for the gateway
 //! there; what an earlier config has left for it outside of the group goes by a second connection.
 
 use std::collections::HashMap;
@@ -151,6 +151,7 @@ fn as_second(integration: &config::Integration, whose: &str) -> config::Integrat
         mqtt.client_id.value = format!("{}-{whose}", mqtt.client_id.value);
         mqtt.will = None;
         mqtt.birth = None;
+        mqtt.state = None;
     }
     second
 }

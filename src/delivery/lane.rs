@@ -61,13 +61,13 @@ pub struct LaneSettings {
 /// See the [module](super).
 #[derive(Debug)]
 pub struct Lane {
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     retry: Retry,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     link_up: LinkUp,
-    status: watch::Sender<LaneStatus>,
+    pub(super) status: watch::Sender<LaneStatus>,
     history: History,
-    window: Window,
+    pub(super) window: Window,
     backoff: Backoff,
     pace: Pace,
     /// No attempt before this.

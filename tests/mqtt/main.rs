@@ -7,5 +7,9 @@ mod failover;
 mod fake;
 mod hostile;
 mod mosquitto;
+mod poison;
 mod proxy;
+mod reasons;
+#[cfg(feature = "websocket")]
+mod websocket;
 mod world;

@@ -22,6 +22,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const WINDOW: usize = 8;
 
+/// The key for each version of the protocol.
+pub(crate) const VERSIONS: [&str; 2] = ["version = \"3.1.1\"\n", "version = \"5\"\n"];
+pub(crate) const V5: &str = VERSIONS[1];
+
 /// What is sent for a record: its number, which is its id, and two characters for each byte of its frame.
 const BODY: &str = r#"{"id":"{{id}}","frame":"{{phy_payload_hex}}"}"#;
 
@@ -47,7 +51,11 @@ impl World {
     }
 
     pub(crate) fn with_bench(bench: Bench, port: u16, keys: &str) -> World {
-        let (integration, lane, seen) = make(&bench, port, keys);
+        World::with_url(bench, &format!("mqtt://127.0.0.1:{port}"), keys)
+    }
+
+    pub(crate) fn with_url(bench: Bench, url: &str, keys: &str) -> World {
+        let (integration, lane, seen) = make(&bench, url, keys);
         let (stopper, stop) = Stopper::new();
         let running = Running::Thread(integration.start(lane, stop).unwrap());
         World { bench, seen, stopper, running }
@@ -57,7 +65,7 @@ impl World {
     pub(crate) async fn start_here(port: u16, keys: &str, backlog: &[Frame]) -> World {
         let mut bench = Bench::new(ROOMY).await;
         bench.append(To::Us, backlog).await;
-        let (integration, lane, seen) = make(&bench, port, keys);
+        let (integration, lane, seen) = make(&bench, &format!("mqtt://127.0.0.1:{port}"), keys);
         let Integration::Mqtt(mqtt) = integration else { panic!() };
         let (stopper, mut stop) = Stopper::new();
         let mut lane = lane;
@@ -69,9 +77,10 @@ impl World {
     pub(crate) async fn start_group(ports: &[u16], backlog: &[Frame]) -> World {
         let mut bench = Bench::new(ROOMY).await;
         bench.append(To::Us, backlog).await;
-        let members = ports.iter().map(|port| (Arc::from(port.to_string()), make(&bench, *port, "").0));
+        let url = |port: &u16| format!("mqtt://127.0.0.1:{port}");
+        let members = ports.iter().map(|port| (Arc::from(port.to_string()), make(&bench, &url(port), "").0));
         let group = Group::new(members.collect()).unwrap();
-        let (_, mut lane, seen) = make(&bench, ports[0], "");
+        let (_, mut lane, seen) = make(&bench, &url(&ports[0]), "");
         let (stopper, mut stop) = Stopper::new();
         let running = Running::Task(tokio::spawn(async move { group.run(&mut lane, &mut stop).await }));
         World { bench, seen, stopper, running }
@@ -107,11 +116,11 @@ impl World {
 
 fn make(
     bench: &Bench,
-    port: u16,
+    url: &str,
     keys: &str,
 ) -> (Integration, packhorse::delivery::Lane, watch::Receiver<LaneStatus>) {
     let text = format!(
-        "[gateway]\nname = \"roof\"\n[integration.us]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{port}\"\n\
+        "[gateway]\nname = \"roof\"\n[integration.us]\ntype = \"mqtt\"\nurl = \"{url}\"\n\
          topic = \"up/{{{{gateway.name}}}}\"\nbody = '{BODY}'\nmax_inflight = {WINDOW}\nretry.initial = \"50ms\"\nretry.max = \"50ms\"\n{keys}"
     );
     let config = Config::parse(&text, Path::new("/nowhere/packhorse.toml")).unwrap().config;
