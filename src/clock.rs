@@ -34,6 +34,15 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Whether records may be judged by age now: not within [`STEP_WINDOW`] of a start or a step.
     fn settled(&self) -> bool;
 
+    /// Whole seconds since then: by the boot clock within a boot, else by the wall clock, right or wrong. `None` if it
+    /// would be before.
+    fn age_s(&self, at: Moment) -> Option<u64> {
+        if at.boot_id == self.boot_id() {
+            return Some(self.boot_ns().saturating_sub(at.boot_ns) / 1_000_000_000);
+        }
+        u64::try_from(self.wall_us().saturating_sub(at.wall_us) / 1_000_000).ok()
+    }
+
     /// This moment, by our own clock.
     fn now(&self) -> Moment {
         let trusted = self.trusted();

@@ -25,7 +25,6 @@
 //! - One change at a time, in the order asked for.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
@@ -170,7 +169,3 @@ async fn sleep_until(until: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
-
-/// The shortest and longest time to confirm in.
-pub const CONFIRM_WITHIN: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(10)..=Duration::from_secs(86_400);

@@ -119,3 +119,62 @@ fn devices_and_flows_count_from_the_next_frame_on() {
     agent.wait_until("they are counted", |status| status["dropped"]["unrouted"] == 3);
     assert!(agent.terminate().success());
 }
+
+/// RULES S9: a candidate runs until it is confirmed; a restart runs the old config, and so does the end of its time.
+#[test]
+fn a_candidate_is_confirmed_or_gone() {
+    let site = Site::new();
+    let ((one, one_arrivals), (two, two_arrivals)) = (endpoint(), endpoint());
+    let old = http("one", one.address());
+    let new = site.folder.path().join("new.toml");
+    std::fs::write(&new, site.config(&format!("{old}{}", http("two", two.address())))).unwrap();
+    let mut agent = Agent::start(site.folder.path(), &site.config(&old));
+    let mut forwarder = forwarder(site.udp, 4, 1);
+    let config = site.folder.path().join("packhorse.toml");
+    let packhorse = |words: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_packhorse"))
+            .args(words)
+            .arg("--config")
+            .arg(&config)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+    };
+
+    // One that is wrong changes nothing.
+    let bad = site.folder.path().join("bad.toml");
+    std::fs::write(&bad, site.config("[integration.one]\ntype = \"smtp\"\n")).unwrap();
+    let (code, said) = packhorse(&["apply", bad.to_str().unwrap()]);
+    assert!(code == 1 && said.contains("smtp") && said.contains("nothing was changed"), "{said}");
+    assert_eq!(packhorse(&["confirm"]).0, 1);
+
+    // Applied, and killed before it was confirmed.
+    let before = std::fs::read(&config).unwrap();
+    let (code, said) = packhorse(&["apply", new.to_str().unwrap(), "--confirm", "1h"]);
+    assert!(code == 0 && said.contains("two") && said.contains("confirm"), "{said}");
+    agent.wait_until("the candidate runs", |status| names(status).contains(&"two"));
+    assert_eq!(std::fs::read(&config).unwrap(), before, "the config folder is not the agent's to write");
+    let (code, said) = packhorse(&["reload"]);
+    assert!(code == 1 && said.contains("confirm"), "{said}");
+    agent.kill();
+    let agent = Agent::start(site.folder.path(), &site.config(&old));
+    let status = agent.try_status().unwrap();
+    assert_eq!(names(&status).first(), Some(&"one"));
+    assert_ne!(
+        status["integrations"].as_array().unwrap().get(1).map(|two| &two["state"]),
+        Some(&Value::from("active"))
+    );
+    assert!(!site.folder.path().join("candidate.toml").exists());
+
+    // Applied and confirmed.
+    assert_eq!(packhorse(&["apply", new.to_str().unwrap()]).0, 0);
+    let (code, said) = packhorse(&["confirm"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(std::fs::read(&config).unwrap(), std::fs::read(&new).unwrap());
+    assert!(!site.folder.path().join("candidate.toml").exists());
+    assert_eq!(packhorse(&["reload"]).0, 0);
+    forwarder.send_uplinks(10).unwrap();
+    assert!(one_arrivals.wait_for_unique(10, PATIENCE) && two_arrivals.wait_for_unique(10, PATIENCE));
+    assert!(agent.terminate().success());
+}

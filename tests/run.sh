@@ -48,9 +48,9 @@ RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --document-private-items
 
 say "one TLS provider, one TLS library"
 for crate in aws-lc-sys openssl-sys native-tls; do
-  if cargo tree --locked --edges normal,build --invert "$crate" 2>/dev/null | grep -q .; then
+  if cargo tree --locked --all-features --edges normal,build --invert "$crate" 2>/dev/null | grep -q .; then
     echo "$crate is in the dependency tree:" >&2
-    cargo tree --locked --edges normal,build --invert "$crate" >&2
+    cargo tree --locked --all-features --edges normal,build --invert "$crate" >&2
     exit 1
   fi
 done
@@ -63,3 +63,4 @@ fi
 
 say "tests"
 cargo test --locked
+cargo test --locked --features websocket --test mqtt websocket

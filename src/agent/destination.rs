@@ -2,7 +2,8 @@
 //!
 //! An integration that is a member of a group and reached directly as well (or by two groups) has several connections at
 //! once. To an MQTT broker each needs a client id of its own, and only one of them may speak for the gateway: those of
-//! groups get the flow's name behind the id, and neither birth nor will.
+//! groups get the flow's name behind the id, and neither birth nor will nor state. A member of one group alone speaks for the gateway
+//! there; what an earlier config has left for it outside of the group goes by a second connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,9 @@ use crate::history::History;
 use crate::integration::{Group, Integration};
 use crate::render::Interpreter;
 use crate::spool::{AccountId, ReadError, RouteId, Spool};
+
+/// What stands behind the client id of a connection that empties the backlog of an earlier config.
+const LEFT: &str = "left";
 
 /// A lane to be, with who drives it.
 #[derive(Debug)]
@@ -60,7 +64,11 @@ pub(super) fn build(
     let mut destinations = Vec::new();
     for integration in &config.integrations {
         let plan = flows.plan(&integration.name);
-        match Integration::try_new(integration, dial, interpreter, &plan.variants) {
+        let integration = match speaks_in_its_group(flows, &integration.name) {
+            true => as_second(integration, LEFT),
+            false => integration.clone(),
+        };
+        match Integration::try_new(&integration, dial, interpreter, &plan.variants) {
             Ok(client) if integration.enabled => destinations.push(Destination {
                 kind: integration.type_name(),
                 name: Arc::from(integration.name.value.as_str()),
@@ -107,11 +115,12 @@ fn group_of(
         let Some(integration) = config.integrations.iter().find(|it| it.name.value == *name) else {
             continue;
         };
-        let alone = !flows.is_direct(name) && flows.groups().iter().filter(|it| it.has(name)).count() == 1;
-        let integration = if alone { integration.clone() } else { as_second(integration, &group.flow) };
-        let variants = [Variant { topic: variant.topic.clone(), ..variant.clone() }];
-        let client = Integration::try_new(&integration, dial, interpreter, &variants)?;
-        made_of.push((integration.clone(), variants.to_vec()));
+        let integration = match speaks_in_its_group(flows, name) {
+            true => integration.clone(),
+            false => as_second(integration, &group.flow),
+        };
+        let client = Integration::try_new(&integration, dial, interpreter, std::slice::from_ref(variant))?;
+        made_of.push((integration.clone(), vec![variant.clone()]));
         // The lane is the group's, and keeps to the rules of the member that is preferred.
         first.get_or_insert(integration);
         members.push((Arc::from(name.as_str()), client));
@@ -130,13 +139,19 @@ fn group_of(
     }))
 }
 
+/// Whether uplinks reach it by one group and in no other way.
+fn speaks_in_its_group(flows: &Flows, name: &str) -> bool {
+    !flows.is_direct(name) && flows.groups().iter().filter(|group| group.has(name)).count() == 1
+}
+
 /// The integration's second connection.
-fn as_second(integration: &config::Integration, flow: &str) -> config::Integration {
+fn as_second(integration: &config::Integration, whose: &str) -> config::Integration {
     let mut second = integration.clone();
     if let IntegrationKind::Mqtt(mqtt) = &mut second.kind {
-        mqtt.client_id.value = format!("{}-{flow}", mqtt.client_id.value);
+        mqtt.client_id.value = format!("{}-{whose}", mqtt.client_id.value);
         mqtt.will = None;
         mqtt.birth = None;
+        mqtt.state = None;
     }
     second
 }

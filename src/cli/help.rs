@@ -23,6 +23,9 @@ Usage: packhorse COMMAND [--config FILE]
   test       send one made-up uplink to an integration, and show the answer
   doctor     what may be wrong, from the clock to the far end
   example    annotated configs to copy from
+  reload     become what the config says now
+  apply      try another config out, with a way back
+  confirm    keep the config that was applied
   decode     run a payload through a function of the config
   simulate   play a packet forwarder: send made-up uplinks to an agent
   demo       watch uplinks survive an outage; needs no config, no root
@@ -198,6 +201,23 @@ Prints an annotated config for a platform; without NAME, which ones there are.
 
 Exit codes: 0 printed, 2 there is none of that name.";
 
+const RELOAD: &str = "\
+Usage: packhorse reload [--config FILE]
+       packhorse apply NEW.toml [--confirm 120s] [--config FILE]
+       packhorse confirm [--config FILE]
+
+`reload` has the running agent read its config again; SIGHUP does the same.
+Devices, functions, flows and integrations change while uplinks flow; only what
+is other than before is restarted, nothing is lost, and a file with a mistake
+changes nothing. The spool, the control socket and the sources need a restart,
+and `reload` says so.
+
+`apply` runs another config for a while. If it cuts you off, wait: without
+`confirm` the old config runs again by itself, after a reboot too. `confirm`
+copies the new one over the old.
+
+Exit codes: 0 done, 1 refused, with the reason, 2 no agent answers.";
+
 const DECODE: &str = "\
 Usage: packhorse decode FUNCTION --hex PAYLOAD --port N [--json] [--config FILE]
        packhorse decode FUNCTION --batch [--port N] [--config FILE]
@@ -257,6 +277,7 @@ pub(super) fn print(topic: Option<&str>) -> Exit {
         Some("kick") => KICK,
         Some("dead") => DEAD,
         Some("replay") => REPLAY,
+        Some("reload" | "apply" | "confirm") => RELOAD,
         Some("purge") => PURGE,
         Some("test") => TEST,
         Some("doctor") => DOCTOR,

@@ -22,7 +22,7 @@ pub(super) fn history(config: &Path, options: &HistoryOptions) -> Result<Exit, E
     if options.json {
         entries.iter().for_each(say);
     } else if entries.is_empty() {
-        say("nothing of that kind since the agent started; `packhorse status` has the counts");
+        say("no attempt of that kind since the agent started; `packhorse status` says how it is");
     } else {
         say(table(entries));
     }

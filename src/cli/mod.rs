@@ -17,6 +17,7 @@ mod kick;
 mod logging;
 mod pause;
 mod purge;
+mod reload;
 mod replay;
 mod run;
 mod simulate;
@@ -83,6 +84,9 @@ pub fn main() -> ExitCode {
         Command::Test(options) => ended(test::test(&config, &options)),
         Command::Doctor { json } => doctor::doctor(&config, json),
         Command::Example { name } => example::example(name.as_deref()),
+        Command::Reload => ended(reload::reload(&config)),
+        Command::Apply { new, confirm } => ended(reload::apply(&config, &new, confirm)),
+        Command::Confirm => ended(reload::confirm(&config)),
         Command::Decode(options) => decode::decode(&config, &options),
         Command::Simulate(options) => simulate::simulate(&options),
         Command::Demo(options) => demo::demo(&options, verbose),

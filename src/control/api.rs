@@ -13,7 +13,7 @@
 //! | `POST /replay?integration=` `&dead` or `&since=` (`&all`) | dead letters, or what is kept, go out once more |
 //! | `POST /test?integration=&device=&payload=&port=` | one attempt with a made-up uplink: see [`test`](mod@super::test) |
 //! | `POST /kick` | the link is up: try now |
-//! | `POST /reload` | see [`orders`](super::orders) |
+//! | `POST /reload`, `/apply?confirm=`, `/confirm` | see [`orders`](super::orders) |
 //!
 //! An integration is named as in the config, or with its type before it (`http:factory-api`) where one that was taken out
 //! of the config had the same name. `since` is in seconds. What is unknown is answered with 404, what can't be done now
@@ -31,7 +31,7 @@ use crate::spool::{AccountId, AccountView, CommandError, View};
 
 use super::answer::Answer;
 use super::names::{self, hint};
-use super::orders::{Asked, Order};
+use super::orders::{Asked, CONFIRM_USUALLY, CONFIRM_WITHIN, Order};
 use super::request::Request;
 use super::status::{Delivering, IntegrationStatus, StatusSource};
 use super::watch::{self, Watching};
@@ -92,6 +92,8 @@ impl Api {
             ("POST", "/replay") => self.replay(request).await,
             ("POST", "/test") => self.test(request).await,
             ("POST", "/reload") => self.order(Order::Reload).await,
+            ("POST", "/apply") => self.apply(request).await,
+            ("POST", "/confirm") => self.order(Order::Confirm).await,
             (method, path) => {
                 let what = printable(&format!("{method} {path}"));
                 Err(Answer::unknown(&format!("this agent ({}) has no {what}", env!("CARGO_PKG_VERSION"))))
@@ -110,6 +112,14 @@ impl Api {
             },
             _ => Answer::unknown("here are /metrics and /healthz"),
         }
+    }
+
+    async fn apply(&self, request: &Request) -> Result<Answer, Answer> {
+        let confirm_within = seconds(request, "confirm")?.unwrap_or(CONFIRM_USUALLY);
+        if !CONFIRM_WITHIN.contains(&confirm_within) {
+            return Err(Answer::bad("confirm takes 10 seconds to a day"));
+        }
+        self.order(Order::Apply { confirm_within }).await
     }
 
     fn delivering(&self) -> Result<Arc<Delivering>, Answer> {

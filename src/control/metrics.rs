@@ -80,7 +80,7 @@ fn integrations(page: &mut Page, status: &StatusSource, delivering: &Delivering)
     page.begin("oldest_seconds", "gauge", "Age of the uplink that waits longest");
     for (it, (labels, _)) in delivering.integrations.iter().zip(&all) {
         let oldest = it.lane.borrow().oldest;
-        if let Some(age) = oldest.and_then(|at| status.age_s(at)) {
+        if let Some(age) = oldest.and_then(|at| status.clock.age_s(at)) {
             page.value("oldest_seconds", labels, age);
         }
     }

@@ -5,6 +5,12 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+/// The shortest and longest time to confirm in.
+pub const CONFIRM_WITHIN: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(86_400);
+/// The usual one.
+pub const CONFIRM_USUALLY: Duration = Duration::from_secs(120);
+
 /// What is ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {

@@ -16,7 +16,6 @@ use crate::metrics::{DoorCounters, DropReason};
 use crate::render::Interpreter;
 use crate::sightings::{Sightings, Who};
 use crate::spool::{AccountView, Operator, View};
-use crate::uplink::Moment;
 
 /// An integration of the config, and where its lane shows its status.
 #[derive(Debug)]
@@ -190,7 +189,7 @@ impl StatusSource {
     fn add_lane(&self, entry: &mut Map<String, Value>, lane: &LaneStatus) {
         entry.insert("since".into(), json!(rfc3339(lane.since_us)));
         entry.insert("in_flight".into(), json!(lane.in_flight));
-        entry.insert("oldest_s".into(), json!(lane.oldest.and_then(|at| self.age_s(at))));
+        entry.insert("oldest_s".into(), json!(lane.oldest.and_then(|at| self.clock.age_s(at))));
         entry.insert("last_success".into(), json!(lane.last_success_us.and_then(rfc3339)));
         if let Some(via) = &lane.via {
             entry.insert("via".into(), json!(&**via));
@@ -199,14 +198,6 @@ impl StatusSource {
             json!({ "layer": error.layer.as_str(), "message": error.message, "time": rfc3339(error.at_us) })
         });
         entry.insert("last_error".into(), json!(last_error));
-    }
-
-    /// Seconds since then; by the boot clock where it is the same boot, else by the wall clock.
-    pub(super) fn age_s(&self, at: Moment) -> Option<u64> {
-        if at.boot_id == self.clock.boot_id() {
-            return Some(self.clock.boot_ns().saturating_sub(at.boot_ns) / 1_000_000_000);
-        }
-        u64::try_from(self.clock.wall_us().saturating_sub(at.wall_us) / 1_000_000).ok()
     }
 }
 

@@ -61,13 +61,13 @@ pub struct LaneSettings {
 /// See the [module](super).
 #[derive(Debug)]
 pub struct Lane {
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     retry: Retry,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     link_up: LinkUp,
-    status: watch::Sender<LaneStatus>,
+    pub(super) status: watch::Sender<LaneStatus>,
     history: History,
-    window: Window,
+    pub(super) window: Window,
     backoff: Backoff,
     pace: Pace,
     /// No attempt before this.
@@ -304,9 +304,15 @@ impl Lane {
         self.epoch = self.epoch.wrapping_add(1);
         self.refusals = 0;
         self.refused_key = None;
+        self.told = false;
         self.backoff.start_again();
         let now_us = self.clock.wall_us();
         self.show(|status| status.switch_to(via, now_us));
+    }
+
+    /// What it hears of the link, for those who hear it beside the lane.
+    pub fn link(&self) -> LinkUp {
+        self.link_up.clone()
     }
 
     /// Where its status can be seen.

@@ -32,6 +32,7 @@
 //! - Lanes share nothing but the spool and the link-up signal; each runs on its integration's own thread.
 
 mod backoff;
+mod bulletin;
 mod lane;
 pub mod link;
 pub mod outcome;

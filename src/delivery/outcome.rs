@@ -10,6 +10,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use rumqttc::v5::mqttbytes::v5;
+
 use crate::config::SuccessCodes;
 use crate::history::Exchange;
 
@@ -39,6 +41,18 @@ impl Receipt {
     /// A PUBCOMP that was paired with the publish of this uplink (QoS 2).
     pub fn pubcomp(_comp: &rumqttc::PubComp) -> Receipt {
         Receipt(Answer::PubComp)
+    }
+
+    /// A PUBACK of MQTT 5 whose reason is a success (QoS 1); whether somebody has subscribed is no matter of ours.
+    pub fn puback_v5(ack: &v5::PubAck) -> Option<Receipt> {
+        let success =
+            matches!(ack.reason, v5::PubAckReason::Success | v5::PubAckReason::NoMatchingSubscribers);
+        success.then_some(Receipt(Answer::PubAck))
+    }
+
+    /// A PUBCOMP of MQTT 5 whose reason is a success (QoS 2).
+    pub fn pubcomp_v5(comp: &v5::PubComp) -> Option<Receipt> {
+        (comp.reason == v5::PubCompReason::Success).then_some(Receipt(Answer::PubComp))
     }
 
     /// QoS 0: the publish was written to the socket. The protocol offers no more.

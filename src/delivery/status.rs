@@ -65,6 +65,8 @@ pub struct LaneStatus {
     inactive: bool,
     paused: bool,
     blocked: bool,
+    /// The far end was well since the lane began, or began anew.
+    proved: bool,
     failures: u32,
     failing_since: Option<Instant>,
     /// When the present state began, microseconds since 1970.
@@ -88,6 +90,7 @@ impl LaneStatus {
             inactive: false,
             paused: false,
             blocked: false,
+            proved: false,
             failures: 0,
             failing_since: None,
             since_us: now_us,
@@ -126,9 +129,15 @@ impl LaneStatus {
     pub(super) fn switch_to(&mut self, via: &Arc<str>, now_us: i64) {
         self.via = Some(Arc::clone(via));
         self.blocked = false;
+        self.proved = false;
         self.failures = 0;
         self.failing_since = None;
         self.since_us = now_us;
+    }
+
+    /// Whether the far end was well since the lane began, or went another way: only then is *active* more than hope.
+    pub fn is_proved_well(&self) -> bool {
+        self.proved
     }
 
     /// Failures since the last success.
@@ -155,6 +164,7 @@ impl LaneStatus {
             self.since_us = now_us;
         }
         self.blocked = false;
+        self.proved = true;
         self.failures = 0;
         self.failing_since = None;
         self.last_success_us = delivered_us.or(self.last_success_us);

@@ -9,7 +9,7 @@ use crate::uplink::Uplink;
 #[derive(Clone, Debug)]
 pub(super) struct Way {
     /// The flow that overrides something; empty for the plain way.
-    pub(super) flow: String,
+    flow: String,
     function: Option<String>,
     pub(super) renderer: Renderer,
 }
@@ -27,6 +27,15 @@ impl Way {
             renderer: variant.format.map_or_else(|| plain.clone(), |format| plain.with_format(format)),
         };
         Ok(variants.iter().map(way).collect())
+    }
+
+    /// The id by which the far end tells repeats: the same on every attempt. A record that goes out by several flows is
+    /// several messages to it; `extra` are those after the first (RULES S5).
+    pub(super) fn key(&self, uplink: &Uplink, extra: bool) -> String {
+        match extra {
+            false => uplink.id.to_string(),
+            true => format!("{}/{}", uplink.id, self.flow),
+        }
     }
 
     /// What `uplink` means on this way; waits for the function.

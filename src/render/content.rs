@@ -10,8 +10,8 @@
 //! | any other MIME type | itself | see below |
 //!
 //! A MIME type is sent as it was given. Where the type does not say how a body is laid out, the body does: without a
-//! template it is JSON, and a template that begins with `{` or `[` is; anything else is text. MQTT has no content type, so
-//! that goes for it too.
+//! template it is JSON, and a template that begins with `{` or `[` is; anything else is text. An MQTT integration has no
+//! `content_type`, so that goes for it too; MQTT 5 is told what it came to.
 
 use std::sync::Arc;
 

@@ -46,6 +46,7 @@ pub(crate) use escape::{is_header_text, percent_encode};
 pub use format::helium_object;
 pub use interpreter::{Interpreter, Meaning, Snapshot};
 pub use message::{Decoding, Message};
+pub(crate) use template::SEQUENCE;
 pub use template::{BodyKind, Fault, Purpose, RenderError, Template, TemplateError};
 
 /// What is sent for an uplink.

@@ -40,6 +40,9 @@ use slot::{Position, Slot};
 /// The longest topic, in bytes (MQTT 3.1.1, section 1.5.3).
 const MAX_TOPIC_BYTES: usize = 65_535;
 
+/// A name that only [`Purpose::Plain`] has, and whoever renders that gives a value: which connection it is.
+pub(crate) const SEQUENCE: &str = "sequence";
+
 /// What a template is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -249,6 +252,9 @@ fn path_of(name: &str, purpose: Purpose) -> Result<Vec<String>, Fault> {
     let path: Vec<String> = name.trim().split('.').map(str::to_owned).collect();
     if path.iter().any(String::is_empty) {
         return Err(Fault::Empty);
+    }
+    if purpose == Purpose::Plain && path == [SEQUENCE] {
+        return Ok(path);
     }
     names::check(&path).map_err(|misnomer| match misnomer {
         Misnomer::Unknown(meant) => {

@@ -410,6 +410,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Whose it is.
+    pub fn account_id(&self) -> AccountId {
+        self.account
+    }
+
     /// Its account as of the present view.
     pub fn account<'v>(&self, view: &'v View) -> Option<&'v AccountView> {
         view.accounts.iter().find(|account| account.id == self.account)

@@ -96,6 +96,8 @@ const MISTAKES: &[(&str, &str, u32, &[&str])] = &[
     // Combinations.
     (MQTT, "tls = { cert = \"c.pem\" }", 4, &["integration.b.tls.key", "go together"]),
     (MQTT, "tls = { key = \"c.key\" }", 4, &["integration.b.tls.cert", "go together"]),
+    (MQTT, "state = { every = \"5s\", topic = \"t\" }", 4, &["integration.b.state.every", "out of range"]),
+    (MQTT, "state = { every = \"5m\" }", 4, &["integration.b.state.topic", "required"]),
     (MQTT, "tls = { server_name = \"x\" }", 4, &["rumqttc takes the name from the URL"]),
     (MQTT, "auth = { type = \"none\", user = \"x\" }", 4, &["integration.b.auth.user"]),
     ("[integration.a]\ntype = \"http\"\nurl = \"http://localhost/\"\n", "tls = { ca = \"ca.pem\" }", 4, &["tls.ca", "no TLS", "https://"]),

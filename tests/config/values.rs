@@ -57,7 +57,7 @@ fn an_empty_file_is_the_defaults() {
 #[test]
 fn what_is_left_out_has_its_default() {
     let text = format!(
-        "{UDP}{HTTP}{MQTT}[integration.b.will]\ntopic = \"t\"\n[[flow]]\nname = \"f\"\nto = [\"api\"]"
+        "{UDP}{HTTP}{MQTT}[integration.b.will]\ntopic = \"t\"\n[integration.b.state]\ntopic = \"t/s\"\n[[flow]]\nname = \"f\"\nto = [\"api\"]"
     );
     let Loaded { config, warnings } = loaded(parse(&text));
     assert!(warnings.is_empty(), "{}", shown(&warnings));
@@ -79,6 +79,8 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((mqtt.port, mqtt.qos, mqtt.max_inflight), (8883, QoS::AtLeastOnce, 16));
     let will = mqtt.will.as_ref().unwrap();
     assert_eq!((will.payload.as_str(), will.retain), ("offline", true));
+    let state = mqtt.state.as_ref().unwrap();
+    assert_eq!((state.every, state.qos, state.retain), (Duration::from_secs(300), QoS::AtLeastOnce, true));
     // Without devices, everything is what a flow takes.
     assert!(matches!(config.flows[0].from, From::All));
 }

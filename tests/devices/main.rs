@@ -4,6 +4,7 @@
 
 mod copies;
 mod directory;
+mod failover;
 mod flows;
 mod sessions;
 #[path = "../support/mod.rs"]

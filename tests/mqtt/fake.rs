@@ -1,4 +1,4 @@
-//! A far end that speaks MQTT 3.1.1 byte by byte and answers what the test tells it to.
+//! A far end that speaks MQTT byte by byte, in the version that it is spoken to, and answers what the test tells it to.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -6,21 +6,43 @@ use tokio::net::{TcpListener, TcpStream};
 pub(crate) struct Fake(TcpListener);
 
 /// One connection.
-pub(crate) struct Peer(TcpStream);
+pub(crate) struct Peer {
+    stream: TcpStream,
+    /// 4 for MQTT 3.1.1, 5 for MQTT 5; 0 before CONNECT.
+    level: u8,
+    /// Those of the last publish, MQTT 5: the user properties, and the content type as `content-type`.
+    pub(crate) properties: Vec<(String, String)>,
+    /// The bytes of the last packet, header and all.
+    pub(crate) size: usize,
+}
 
 /// What came in.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Packet {
     Connect,
-    Publish { qos: u8, packet_id: u16, record: usize },
+    Publish {
+        qos: u8,
+        packet_id: u16,
+        record: usize,
+    },
     PubRel(u16),
+    /// `[integration.NAME.state]`
+    State {
+        packet_id: u16,
+        body: serde_json::Value,
+    },
     Disconnect,
     Closed,
 }
 
 impl Fake {
     pub(crate) async fn listen() -> Fake {
-        Fake(TcpListener::bind(("127.0.0.1", 0)).await.unwrap())
+        Fake::listen_on(0).await
+    }
+
+    /// Comes back on the port of one that has gone.
+    pub(crate) async fn listen_on(port: u16) -> Fake {
+        Fake(TcpListener::bind(("127.0.0.1", port)).await.unwrap())
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -28,14 +50,28 @@ impl Fake {
     }
 
     pub(crate) async fn accept(&self) -> Peer {
-        Peer(self.0.accept().await.unwrap().0)
+        let stream = self.0.accept().await.unwrap().0;
+        Peer { stream, level: 0, properties: Vec::new(), size: 0 }
     }
 
     /// Accepts a connection and its CONNECT.
     pub(crate) async fn welcome(&self) -> Peer {
+        self.welcome_with(&[]).await
+    }
+
+    /// The same with properties in the CONNACK, MQTT 5.
+    pub(crate) async fn welcome_with(&self, properties: &[u8]) -> Peer {
         let mut peer = self.accept().await;
         assert_eq!(peer.read().await, Packet::Connect);
-        peer.send(&[0x20, 2, 0, 0]).await;
+        peer.connack(0, properties).await;
+        peer
+    }
+
+    /// Accepts a connection and answers its CONNECT with this code.
+    pub(crate) async fn answer(&self, code: u8) -> Peer {
+        let mut peer = self.accept().await;
+        assert_eq!(peer.read().await, Packet::Connect);
+        peer.connack(code, &[]).await;
         peer
     }
 
@@ -59,7 +95,29 @@ impl Fake {
 impl Peer {
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         // Whoever has hung up does not want it.
-        let _ = self.0.write_all(bytes).await;
+        let _ = self.stream.write_all(bytes).await;
+    }
+
+    pub(crate) async fn connack(&mut self, code: u8, properties: &[u8]) {
+        let mut bytes = vec![0x20, 2, 0, code];
+        if self.level == 5 {
+            bytes.push(u8::try_from(properties.len()).unwrap());
+            bytes.extend(properties);
+            bytes[1] = u8::try_from(bytes.len() - 2).unwrap();
+        }
+        self.send(&bytes).await;
+    }
+
+    /// PUBACK (0x40), PUBREC (0x50) or PUBCOMP (0x70) with a reason, MQTT 5, and with words if there are any.
+    pub(crate) async fn answer(&mut self, kind: u8, packet_id: u16, reason: u8, words: &str) {
+        let [high, low] = packet_id.to_be_bytes();
+        let mut body = vec![high, low, reason];
+        if !words.is_empty() {
+            let len = u8::try_from(words.len()).unwrap();
+            body.extend([len + 3, 0x1f, 0, len]);
+            body.extend(words.as_bytes());
+        }
+        self.send(&[&[kind, u8::try_from(body.len()).unwrap()][..], &body].concat()).await;
     }
 
     async fn ack(&mut self, kind: u8, packet_id: u16) {
@@ -84,8 +142,15 @@ impl Peer {
         for _ in 0..100 {
             let Some((kind, body)) = self.frame().await else { return Packet::Closed };
             match kind >> 4 {
-                1 => return Packet::Connect,
-                3 => return publish(kind, &body),
+                1 => {
+                    self.level = body[6];
+                    return Packet::Connect;
+                }
+                3 => {
+                    let (packet, properties) = publish(kind, &body, self.level == 5);
+                    self.properties = properties;
+                    return packet;
+                }
                 6 => return Packet::PubRel(u16::from_be_bytes([body[0], body[1]])),
                 12 => self.send(&[0xd0, 0]).await,
                 14 => return Packet::Disconnect,
@@ -93,6 +158,12 @@ impl Peer {
             }
         }
         panic!("nothing but pings")
+    }
+
+    /// Waits for a ping and answers it.
+    pub(crate) async fn ping(&mut self) {
+        assert_eq!(self.frame().await, Some((0xc0, Vec::new())));
+        self.send(&[0xd0, 0]).await;
     }
 
     /// The packet ids and records of the next `n` publishes.
@@ -108,29 +179,72 @@ impl Peer {
     }
 
     async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
-        let kind = self.0.read_u8().await.ok()?;
-        let (mut len, mut shift) = (0, 0);
+        let kind = self.stream.read_u8().await.ok()?;
+        let (mut len, mut shift, mut header) = (0, 0, 1);
         loop {
-            let byte = self.0.read_u8().await.ok()?;
+            let byte = self.stream.read_u8().await.ok()?;
             len |= usize::from(byte & 0x7f) << shift;
             shift += 7;
+            header += 1;
             if byte & 0x80 == 0 {
                 break;
             }
         }
+        self.size = header + len;
         let mut body = vec![0; len];
-        self.0.read_exact(&mut body).await.ok()?;
+        self.stream.read_exact(&mut body).await.ok()?;
         Some((kind, body))
     }
 }
 
-fn publish(kind: u8, body: &[u8]) -> Packet {
+fn publish(kind: u8, body: &[u8], is_v5: bool) -> (Packet, Vec<(String, String)>) {
     let qos = (kind >> 1) & 3;
     let topic_end = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
-    let (packet_id, payload) = match qos {
+    let (packet_id, mut rest) = match qos {
         0 => (0, &body[topic_end..]),
         _ => (u16::from_be_bytes([body[topic_end], body[topic_end + 1]]), &body[topic_end + 2..]),
     };
-    let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
-    Packet::Publish { qos, packet_id, record: crate::world::number(json["id"].as_str().unwrap()) }
+    let mut properties = Vec::new();
+    if is_v5 {
+        let (len, after) = integer(rest);
+        let (mut own, payload) = after.split_at(len);
+        rest = payload;
+        while let [kind, after @ ..] = own {
+            let (first, after) = text(after);
+            let (name, value, after) = match kind {
+                0x03 => ("content-type".to_owned(), first, after),
+                0x26 => {
+                    let (second, after) = text(after);
+                    (first, second, after)
+                }
+                other => panic!("property {other}"),
+            };
+            properties.push((name, value));
+            own = after;
+        }
+    }
+    let json: serde_json::Value = serde_json::from_slice(rest).unwrap();
+    if json["type"] == "state" {
+        return (Packet::State { packet_id, body: json }, properties);
+    }
+    let record = crate::world::number(json["id"].as_str().unwrap());
+    (Packet::Publish { qos, packet_id, record }, properties)
+}
+
+/// A variable byte integer, and what follows it.
+fn integer(bytes: &[u8]) -> (usize, &[u8]) {
+    let (mut value, mut at) = (0, 0);
+    loop {
+        value |= usize::from(bytes[at] & 0x7f) << (7 * at);
+        at += 1;
+        if bytes[at - 1] & 0x80 == 0 {
+            return (value, &bytes[at..]);
+        }
+    }
+}
+
+/// A string, and what follows it.
+fn text(bytes: &[u8]) -> (String, &[u8]) {
+    let end = 2 + usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
+    (String::from_utf8(bytes[2..end].to_vec()).unwrap(), &bytes[end..])
 }

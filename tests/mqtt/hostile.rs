@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::bench::{To, devices, ours};
 use crate::fake::{Fake, Packet};
-use crate::world::{BODY_OVERHEAD, PATIENCE, WINDOW, World};
+use crate::world::{BODY_OVERHEAD, PATIENCE, VERSIONS, WINDOW, World};
 
 async fn delivered(world: &World, n: u64) {
     let view = world.bench.wait_for(|view| ours(view).delivered >= n).await;
@@ -18,28 +18,30 @@ async fn delivered(world: &World, n: u64) {
 /// An acknowledgement settles the record of its packet id and no other, in whatever order they come (DESIGN section 2).
 #[tokio::test(start_paused = true)]
 async fn acknowledgements_out_of_order_settle_the_right_records() {
-    let fake = Fake::listen().await;
-    let mut world = World::start_here(fake.port(), "", &devices(&[1; 8])).await;
-    let mut peer = fake.welcome().await;
-    let sent = peer.publishes(WINDOW).await;
-    assert_eq!(sent.iter().map(|(_, record)| *record).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
-    for at in [7, 2, 5] {
-        peer.puback(sent[at].0).await;
-    }
-    delivered(&world, 3).await;
-    drop(peer);
-
-    let mut peer = fake.welcome().await;
-    // After a failure one goes alone until it was accepted.
-    for expected in [[0].as_slice(), &[1, 3, 4, 6]] {
-        for (packet_id, record) in peer.publishes(expected.len()).await {
-            assert!(expected.contains(&record), "{record} in {expected:?}");
-            peer.puback(packet_id).await;
+    for version in VERSIONS {
+        let fake = Fake::listen().await;
+        let mut world = World::start_here(fake.port(), version, &devices(&[1; 8])).await;
+        let mut peer = fake.welcome().await;
+        let sent = peer.publishes(WINDOW).await;
+        assert_eq!(sent.iter().map(|(_, record)| *record).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+        for at in [7, 2, 5] {
+            peer.puback(sent[at].0).await;
         }
+        delivered(&world, 3).await;
+        drop(peer);
+
+        let mut peer = fake.welcome().await;
+        // After a failure one goes alone until it was accepted.
+        for expected in [[0].as_slice(), &[1, 3, 4, 6]] {
+            for (packet_id, record) in peer.publishes(expected.len()).await {
+                assert!(expected.contains(&record), "{record} in {expected:?}");
+                peer.puback(packet_id).await;
+            }
+        }
+        delivered(&world, 8).await;
+        world.wait_for_state(State::Active).await;
+        world.stop().await.close();
     }
-    delivered(&world, 8).await;
-    world.wait_for_state(State::Active).await;
-    world.stop().await.close();
 }
 
 /// An acknowledgement that nothing waits for, twice or of the wrong kind settles nothing: the session starts anew.
@@ -57,9 +59,12 @@ async fn acknowledgements_that_nothing_waits_for_settle_nothing() {
         (2, &[(pubcomp, 1)]),
         (2, &[(pubrec, 9)]),
     ];
-    for (qos, answers) in cases {
+    for (version, (qos, answers)) in
+        VERSIONS.into_iter().flat_map(|version| cases.map(|case| (version, case)))
+    {
         let fake = Fake::listen().await;
-        let world = World::start_here(fake.port(), &format!("qos = {qos}\n"), &devices(&[1, 2])).await;
+        let world =
+            World::start_here(fake.port(), &format!("{version}qos = {qos}\n"), &devices(&[1, 2])).await;
         let mut peer = fake.welcome().await;
         assert_eq!(peer.publishes(2).await, [(1, 0), (2, 1)]);
         for (kind, packet_id) in answers {
@@ -77,42 +82,48 @@ async fn acknowledgements_that_nothing_waits_for_settle_nothing() {
 /// S18: QoS 2 is settled at PUBCOMP, not before.
 #[tokio::test(start_paused = true)]
 async fn qos_2_is_settled_by_pubcomp_alone() {
-    let fake = Fake::listen().await;
-    let world = World::start_here(fake.port(), "qos = 2\n", &devices(&[1])).await;
-    let mut peer = fake.welcome().await;
-    assert_eq!(peer.read().await, Packet::Publish { qos: 2, packet_id: 1, record: 0 });
-    peer.pubrec(1).await;
-    assert_eq!(peer.read().await, Packet::PubRel(1));
-    drop(peer);
-    let mut peer = fake.welcome().await;
-    assert_eq!(peer.publishes(1).await, [(1, 0)], "PUBREC alone is no receipt");
-    peer.pubrec(1).await;
-    assert_eq!(peer.read().await, Packet::PubRel(1));
-    peer.pubcomp(1).await;
-    delivered(&world, 1).await;
-    world.stop().await;
+    for version in VERSIONS {
+        let fake = Fake::listen().await;
+        let world = World::start_here(fake.port(), &format!("{version}qos = 2\n"), &devices(&[1])).await;
+        let mut peer = fake.welcome().await;
+        assert_eq!(peer.read().await, Packet::Publish { qos: 2, packet_id: 1, record: 0 });
+        peer.pubrec(1).await;
+        assert_eq!(peer.read().await, Packet::PubRel(1));
+        drop(peer);
+        let mut peer = fake.welcome().await;
+        assert_eq!(peer.publishes(1).await, [(1, 0)], "PUBREC alone is no receipt");
+        peer.pubrec(1).await;
+        assert_eq!(peer.read().await, Packet::PubRel(1));
+        peer.pubcomp(1).await;
+        delivered(&world, 1).await;
+        world.stop().await;
+    }
 }
 
 /// A broker that drops a publish and goes on answering pings (a throttling one does): the session ends when the oldest
 /// publish has waited two keep-alives and a connect time-out, also while later ones are answered.
 #[tokio::test(start_paused = true)]
 async fn a_publish_that_is_never_answered_ends_the_session() {
-    let fake = Fake::listen().await;
-    let world = World::start_here(fake.port(), "keep_alive = \"10s\"\n", &devices(&[1, 2])).await;
-    let mut peer = fake.welcome().await;
-    let sent = peer.publishes(2).await;
-    let start = Instant::now();
-    peer.puback(sent[1].0).await;
-    delivered(&world, 1).await;
-    assert_eq!(peer.read().await, Packet::Closed);
-    let waited = start.elapsed();
-    assert!((Duration::from_secs(49)..Duration::from_secs(52)).contains(&waited), "{waited:?}");
-    let mut peer = fake.welcome().await;
-    let again = peer.publishes(1).await;
-    assert_eq!(again[0].1, 0);
-    peer.puback(again[0].0).await;
-    delivered(&world, 2).await;
-    world.stop().await;
+    for version in VERSIONS {
+        let fake = Fake::listen().await;
+        let world =
+            World::start_here(fake.port(), &format!("{version}keep_alive = \"10s\"\n"), &devices(&[1, 2]))
+                .await;
+        let mut peer = fake.welcome().await;
+        let sent = peer.publishes(2).await;
+        let start = Instant::now();
+        peer.puback(sent[1].0).await;
+        delivered(&world, 1).await;
+        assert_eq!(peer.read().await, Packet::Closed);
+        let waited = start.elapsed();
+        assert!((Duration::from_secs(49)..Duration::from_secs(52)).contains(&waited), "{waited:?}");
+        let mut peer = fake.welcome().await;
+        let again = peer.publishes(1).await;
+        assert_eq!(again[0].1, 0);
+        peer.puback(again[0].0).await;
+        delivered(&world, 2).await;
+        world.stop().await;
+    }
 }
 
 /// S31: a link-up signal ends a connection attempt that hangs, once it is two seconds old.
@@ -137,15 +148,17 @@ async fn a_link_up_signal_ends_a_hanging_attempt() {
 /// Without a signal the attempt ends by itself, and the next one follows.
 #[tokio::test(start_paused = true)]
 async fn a_hanging_attempt_times_out() {
-    let fake = Fake::listen().await;
-    let mut world = World::start_here(fake.port(), "", &[]).await;
-    let start = Instant::now();
-    let _hanging = fake.accept().await;
-    let _next = fake.accept().await;
-    assert!(start.elapsed() < Duration::from_secs(32), "{:?}", start.elapsed());
-    let error = world.seen.borrow_and_update().last_error.clone().unwrap();
-    assert!(error.message.contains("did not answer within 30 s"), "{}", error.message);
-    world.stop().await;
+    for version in VERSIONS {
+        let fake = Fake::listen().await;
+        let mut world = World::start_here(fake.port(), version, &[]).await;
+        let start = Instant::now();
+        let _hanging = fake.accept().await;
+        let _next = fake.accept().await;
+        assert!(start.elapsed() < Duration::from_secs(32), "{:?}", start.elapsed());
+        let error = world.seen.borrow_and_update().last_error.clone().unwrap();
+        assert!(error.message.contains("did not answer within 30 s"), "{}", error.message);
+        world.stop().await;
+    }
 }
 
 /// A stop waits five seconds for answers and no longer, in whatever phase the connection is.
@@ -165,6 +178,44 @@ async fn a_stop_never_hangs() {
         let start = Instant::now();
         world.stop().await;
         assert!(start.elapsed() <= Duration::from_secs(5), "{phase}: {:?}", start.elapsed());
+    }
+}
+
+/// The state comes on every connect and then as often as it was asked for, with the numbers of the spool; one that is not
+/// answered yet holds up no other.
+#[tokio::test(start_paused = true)]
+async fn the_state_is_told_now_and_then() {
+    for version in VERSIONS {
+        let fake = Fake::listen().await;
+        // A paused clock runs on to the next timer whenever everybody waits for the network, so pings are kept away.
+        let state = "keep_alive = \"10m\"\n[integration.us.state]\ntopic = \"status\"\nevery = \"1m\"\n";
+        let keys = format!("{version}{state}");
+        let world = World::start_here(fake.port(), &keys, &devices(&[1])).await;
+        for connection in 1..=2 {
+            let mut peer = fake.welcome().await;
+            let Packet::State { packet_id, body } = peer.read().await else { panic!() };
+            assert_eq!(body["sequence"], connection);
+            assert_eq!((&body["gateway"], &body["integration"]), (&"roof".into(), &"us".into()));
+            assert_eq!((&body["backlog"], &body["delivered"]), (&1.into(), &0.into()));
+            assert!(
+                body["oldest_s"].is_u64() && body["uptime_s"].is_u64() && body["time"].is_string(),
+                "{body}"
+            );
+            assert_eq!((&body["spool"]["state"], &body["spool"]["records"]), (&"ok".into(), &1.into()));
+            if connection == 1 {
+                continue;
+            }
+            // Unanswered for the moment, it holds up no record.
+            let record = peer.publishes(1).await[0].0;
+            peer.puback(record).await;
+            peer.puback(packet_id).await;
+            world.bench.wait_for(|view| ours(view).delivered == 1).await;
+            let next = peer.read().await;
+            let Packet::State { body, .. } = next else { panic!("{next:?}") };
+            assert_eq!((&body["backlog"], &body["delivered"]), (&0.into(), &1.into()));
+            assert_eq!((&body["oldest_s"], &body["state"]), (&serde_json::Value::Null, &"active".into()));
+        }
+        world.stop().await;
     }
 }
 
@@ -217,34 +268,39 @@ async fn closed_connections_are_told_apart() {
 /// DESIGN section 4, invariant 5: no bytes of a broker panic the agent, and a good broker afterwards gets everything.
 #[tokio::test(start_paused = true)]
 async fn garbage_from_the_broker_does_no_harm() {
-    let fake = Fake::listen().await;
-    let world = World::start_here(fake.port(), "qos = 2\n", &devices(&[1, 2, 3])).await;
-    for seed in 0..300 {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let connected = random.bool();
-        let mut peer = if connected { fake.welcome().await } else { fake.accept().await };
-        let kinds =
-            [0x00, 0x10, 0x20, 0x32, 0x34, 0x40, 0x50, 0x62, 0x70, 0x82, 0x90, 0xa2, 0xb0, 0xd0, 0xe0, 0xff];
-        for _ in 0..random.usize(1..6) {
-            let len = random.u8(..8);
-            let mut bytes = vec![kinds[random.usize(..kinds.len())], len];
-            bytes.extend((0..len).map(|_| if random.bool() { random.u8(..4) } else { random.u8(..) }));
-            peer.send(&bytes).await;
+    for version in VERSIONS {
+        let fake = Fake::listen().await;
+        let world =
+            World::start_here(fake.port(), &format!("{version}qos = 2\n"), &devices(&[1, 2, 3])).await;
+        for seed in 0..300 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let connected = random.bool();
+            let mut peer = if connected { fake.welcome().await } else { fake.accept().await };
+            let kinds = [
+                0x00, 0x10, 0x20, 0x32, 0x34, 0x40, 0x50, 0x62, 0x70, 0x82, 0x90, 0xa2, 0xb0, 0xd0, 0xe0,
+                0xff,
+            ];
+            for _ in 0..random.usize(1..6) {
+                let len = random.u8(..8);
+                let mut bytes = vec![kinds[random.usize(..kinds.len())], len];
+                bytes.extend((0..len).map(|_| if random.bool() { random.u8(..4) } else { random.u8(..) }));
+                peer.send(&bytes).await;
+            }
         }
-    }
-    // Garbage may spell an acknowledgement; a record that was not settled by one is delivered now.
-    let mut peer = fake.welcome().await;
-    while ours(&world.bench.view()).backlog > 0 {
-        match tokio::time::timeout(PATIENCE, peer.read()).await {
-            Ok(Packet::Publish { packet_id, .. }) => peer.pubrec(packet_id).await,
-            Ok(Packet::PubRel(packet_id)) => peer.pubcomp(packet_id).await,
-            Ok(Packet::Closed) => peer = fake.welcome().await,
-            Ok(other) => panic!("{other:?}"),
-            Err(_) => break,
+        // Garbage may spell an acknowledgement; a record that was not settled by one is delivered now.
+        let mut peer = fake.welcome().await;
+        while ours(&world.bench.view()).backlog > 0 {
+            match tokio::time::timeout(PATIENCE, peer.read()).await {
+                Ok(Packet::Publish { packet_id, .. }) => peer.pubrec(packet_id).await,
+                Ok(Packet::PubRel(packet_id)) => peer.pubcomp(packet_id).await,
+                Ok(Packet::Closed) => peer = fake.welcome().await,
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => break,
+            }
         }
+        world.bench.wait_until_done().await;
+        world.stop().await;
     }
-    world.bench.wait_until_done().await;
-    world.stop().await;
 }
 
 /// S1: an oversize record is a dead letter and holds up nobody.

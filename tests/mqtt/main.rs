@@ -3,8 +3,13 @@
 
 #[path = "../lane/bench.rs"]
 mod bench;
+mod failover;
 mod fake;
 mod hostile;
 mod mosquitto;
+mod poison;
 mod proxy;
+mod reasons;
+#[cfg(feature = "websocket")]
+mod websocket;
 mod world;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::duration;
+use crate::control::orders::CONFIRM_WITHIN;
 use crate::printable::printable;
 
 /// Fastest `simulate` rate, uplinks a second: a concentrator hears far fewer.
@@ -16,6 +17,7 @@ pub(super) struct Given {
     pub(super) all: bool,
     pub(super) batch: bool,
     pub(super) before: Option<u64>,
+    pub(super) confirm: Option<Duration>,
     pub(super) count: Option<u64>,
     pub(super) dead: bool,
     pub(super) device: Option<String>,
@@ -44,6 +46,7 @@ impl Given {
             "json" => self.json = true,
             "yes" => self.yes = true,
             "before" => self.before = Some(value()?.parse()?),
+            "confirm" => self.confirm = Some(confirm(&value()?.string()?)?),
             "count" => self.count = Some(value()?.parse()?),
             "device" => self.device = Some(value()?.string()?),
             "devices" => self.devices = Some(value()?.parse::<u16>()?.max(1)),
@@ -78,6 +81,11 @@ fn rate(text: &str) -> Result<f64, String> {
 fn since(text: &str) -> Result<Duration, String> {
     let bad = || format!("--since takes a time such as 30m, 2h or 7d; got `{}`", printable(text));
     duration(text).filter(|since| since.as_secs() > 0).ok_or_else(bad)
+}
+
+fn confirm(text: &str) -> Result<Duration, String> {
+    let bad = || format!("--confirm takes a time from 10s to 1d, such as 120s; got `{}`", printable(text));
+    duration(text).filter(|within| CONFIRM_WITHIN.contains(within)).ok_or_else(bad)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use crate::config::nearest;
+use crate::control::orders::CONFIRM_USUALLY;
 use crate::printable::printable;
 
 use given::Given;
@@ -52,6 +53,9 @@ const SHAPES: &[Shape] = &[
     shape("test", 1, &["device", "payload", "port", "json"]),
     shape("doctor", 0, &["json"]),
     shape("example", 1, &[]),
+    shape("reload", 0, &[]),
+    shape("apply", 1, &["confirm"]),
+    shape("confirm", 0, &[]),
     shape("decode", 1, &["hex", "port", "batch", "json"]),
     shape("simulate", 0, &["to", "rate", "count", "devices"]),
     shape("demo", 0, &["before", "outage"]),
@@ -157,6 +161,12 @@ impl Words {
             }),
             "doctor" => Command::Doctor { json },
             "example" => Command::Example { name: word },
+            "reload" => Command::Reload,
+            "apply" => Command::Apply {
+                new: word.ok_or("`apply` needs a config, as in `apply new.toml --confirm 120s`")?.into(),
+                confirm: given.confirm.unwrap_or(CONFIRM_USUALLY),
+            },
+            "confirm" => Command::Confirm,
             "decode" => Command::Decode(decode_options(given, word)?),
             "simulate" => {
                 let default = SimulateOptions::default();
@@ -222,6 +232,7 @@ mod tests {
             "decode" => "f --batch",
             "replay" => "api --dead",
             "pause" | "resume" | "dead" | "purge" | "test" => "api",
+            "apply" => "new.toml",
             _ => "",
         }
     }
@@ -253,6 +264,8 @@ mod tests {
             ("purge", "purge factory-api"),
             ("test", "test factory-api"),
             ("test api --payload 1", "hexadecimal"),
+            ("apply", "new.toml"),
+            ("apply x.toml --confirm 1s", "10s"),
             ("simulate --rate 0", "--rate"),
             ("simulate --rate fast", "fast"),
             ("simulate --to nowhere", "nowhere"),

@@ -62,9 +62,9 @@ impl Finding {
 
     fn line(&self) -> String {
         let says = printable_up_to(&self.says, 400);
-        let line = format!("{:<5} {:<16} {says}", self.level.as_str(), self.what);
+        let line = format!("{:<5} {:<18} {says}", self.level.as_str(), self.what);
         match &self.next {
-            Some(next) => format!("{line}\n{:>25} {}", "->", printable_up_to(next, 400)),
+            Some(next) => format!("{line}\n{:>27} {}", "->", printable_up_to(next, 400)),
             None => line,
         }
     }

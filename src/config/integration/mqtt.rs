@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use super::super::address::Endpoint;
 use super::super::flow::topic_problem;
 use super::super::reader::{Table, Value};
-use super::super::schema::{Announcement, Mqtt, MqttScheme, MqttVersion, QoS, Spot};
+use super::super::schema::{Announcement, Mqtt, MqttScheme, MqttVersion, QoS, Spot, StateMessage};
 use super::Peer;
 
 /// The keys that only MQTT has.
@@ -24,6 +24,7 @@ pub(super) const KEYS: &[&str] = &[
     "max_inflight",
     "will",
     "birth",
+    "state",
 ];
 
 /// Every scheme of a broker's URL, aliases too, and the port it stands for.
@@ -50,6 +51,7 @@ pub(super) fn read<'a>(table: &mut Table<'a>, name: &str) -> (Option<Mqtt>, Opti
     let keep_alive = table.duration("keep_alive", seconds(30), seconds(5)..=seconds(65_535)).value;
     let max_inflight = table.number("max_inflight", 16, 1..=64).value;
     let (will, birth) = (announcement(table, "will", "offline"), announcement(table, "birth", "online"));
+    let state = state(table);
     let Some(Broker { scheme, host, port, mut peer }) = broker else { return (None, None) };
     let (username, password) = match peer.login.take() {
         Some(_) if username.is_some() || password.is_some() => {
@@ -77,6 +79,7 @@ pub(super) fn read<'a>(table: &mut Table<'a>, name: &str) -> (Option<Mqtt>, Opti
         max_inflight,
         will,
         birth,
+        state,
     };
     (Some(mqtt), Some(peer))
 }
@@ -156,6 +159,22 @@ fn announcement(table: &mut Table<'_>, key: &'static str, payload: &str) -> Opti
         };
         let (qos, retain) = (qos(table), table.flag("retain", true));
         Some(Announcement { topic: topic?, payload, qos, retain })
+    })?
+}
+
+/// The topics of birth and will are the usual place for "online" and "offline", so this one has no default.
+fn state(table: &mut Table<'_>) -> Option<StateMessage> {
+    let value: Value<'_> = table.get("state")?;
+    let expected = format!("a table: [{}]", value.key());
+    value.table(&expected, |table| {
+        let topic = table.need_text("topic", "topic = \"packhorse/{{gateway.name}}/status\"");
+        if let Some(topic) = &topic {
+            check_topic(table, topic);
+        }
+        let seconds = Duration::from_secs;
+        let every = table.duration("every", seconds(300), seconds(10)..=seconds(86_400)).value;
+        let (qos, retain) = (qos(table), table.flag("retain", true));
+        Some(StateMessage { topic: topic?, every, qos, retain })
     })?
 }
 

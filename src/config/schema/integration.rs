@@ -168,6 +168,8 @@ pub struct Mqtt {
     pub will: Option<Announcement>,
     /// What we publish on every connect.
     pub birth: Option<Announcement>,
+    /// What we publish about ourselves now and then.
+    pub state: Option<StateMessage>,
 }
 
 /// `version`
@@ -225,8 +227,21 @@ pub enum QoS {
 pub struct Announcement {
     /// Topic template (`{{gateway.name}}`).
     pub topic: Spot<String>,
-    /// Payload template.
+    /// Payload template (`{{gateway.name}}`, `{{sequence}}`).
     pub payload: Spot<String>,
+    /// Its quality of service.
+    pub qos: QoS,
+    /// Whether the broker retains it.
+    pub retain: bool,
+}
+
+/// `[integration.NAME.state]`: how the gateway and this integration are doing, as JSON.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateMessage {
+    /// Topic template (`{{gateway.name}}`).
+    pub topic: Spot<String>,
+    /// How often, 10 s to a day; and on every connect.
+    pub every: Duration,
     /// Its quality of service.
     pub qos: QoS,
     /// Whether the broker retains it.

@@ -175,8 +175,9 @@ impl HttpClient {
         let response = self.agent.run(self.requests.probe()?);
         let response = response.map_err(|error| http_failure(&error, &self.peer, self.timeout))?;
         let answer = self.read(response, str::to_owned);
+        // 501 is what many say that do not know OPTIONS.
         let is_in_the_way =
-            matches!(answer.status.as_u16(), 300..=399 | 401 | 403 | 407 | 408 | 425 | 429 | 500..);
+            matches!(answer.status.as_u16(), 300..=399 | 401 | 403 | 407 | 408 | 425 | 429 | 500 | 502..);
         match self.judged(&answer) {
             Outcome::Failed(failure) if is_in_the_way => Err(failure),
             _ => Ok(()),

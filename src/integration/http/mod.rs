@@ -104,10 +104,21 @@ impl Http {
     /// # Errors
     /// What is in the way.
     pub async fn probe(&self) -> Result<(), Failure> {
-        let client = Arc::new(self.client.reopened());
-        let asking = Arc::clone(&client);
+        let client = self.client.reopened();
+        let asking = client.clone();
+        // Nobody waits for the answer of a probe that is given up, and its thread is wanted for other things.
+        let _given_up = BreakOff(client);
         let asked = tokio::task::spawn_blocking(move || asking.probe());
         asked.await.unwrap_or_else(|_| Err(Failure::link(Layer::Http, "the probe was broken off")))
+    }
+}
+
+/// Ends the requests of a client when it is dropped.
+struct BreakOff(HttpClient);
+
+impl Drop for BreakOff {
+    fn drop(&mut self) {
+        self.0.shutdown();
     }
 }
 

@@ -101,7 +101,7 @@ impl RequestMaker {
 
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, value(body.content_type.to_string(), "Content-Type")?);
-        headers.insert("idempotency-key", value(key_of(way, sending), "Idempotency-Key")?);
+        headers.insert("idempotency-key", value(way.key(sending.uplink, sending.extra), "Idempotency-Key")?);
         headers.insert("x-attempt", HeaderValue::from(sending.attempt));
         if message.uplink.flags.simulated {
             // A body template may not say so.
@@ -173,14 +173,6 @@ impl RequestMaker {
     pub(super) fn hide(&self, text: &str) -> String {
         let text = self.credentials.hide(text);
         self.hidden.iter().fold(text, |text, secret| text.replace(secret.as_str(), "[secret]"))
-    }
-}
-
-/// The same on every attempt. A record that goes out by several flows is several messages to the far end (RULES S5).
-fn key_of(way: &Way, sending: &Sending<'_>) -> String {
-    match sending.extra {
-        false => sending.uplink.id.to_string(),
-        true => format!("{}/{}", sending.uplink.id, way.flow),
     }
 }
 

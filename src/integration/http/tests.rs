@@ -276,6 +276,52 @@ fn a_client_that_was_shut_down_sends_no_more() {
 }
 
 /// A TLS endpoint and an integration that trusts `ca`.
+/// RULES S10: what says that a member of a group may be used again.
+#[test]
+fn s10_a_probe_is_answered_well_or_not() {
+    for (status, is_well) in [
+        ("200 OK", true),
+        ("204 No Content", true),
+        ("404 Not Found", true),
+        ("405 Method Not Allowed", true),
+        ("501 Not Implemented", true),
+        ("302 Found", false),
+        ("401 Unauthorized", false),
+        ("403 Forbidden", false),
+        ("429 Too Many Requests", false),
+        ("500 Internal Server Error", false),
+        ("503 Service Unavailable", false),
+    ] {
+        let endpoint = Endpoint::plain(vec![Reply::of(status, "", "")]);
+        let probed = client(&http_integration(&endpoint.url("http", "/up"), Method::Post)).probe();
+        assert_eq!(probed.is_ok(), is_well, "{status}: {probed:?}");
+        assert_eq!(endpoint.received().line, "OPTIONS /up HTTP/1.1");
+    }
+}
+
+/// A group that stops, or whose member is well again, does not wait for a probe, and leaves no thread behind with it.
+#[tokio::test]
+async fn a_probe_that_is_given_up_ends() {
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", hanging.local_addr().unwrap());
+    let mut integration = http_integration(&url, Method::Post);
+    http_of(&mut integration).timeout = Duration::from_secs(3_600);
+    let http = Http::try_new(&integration, &dial(), &Interpreter::plain("barn-roof"), &[Variant::default()]);
+    let http = http.unwrap();
+    let (mut asked, mut request) = tokio::select! {
+        answered = http.probe() => panic!("{answered:?}"),
+        accepted = async {
+            let mut stream = hanging.accept().await.unwrap().0;
+            let mut first = [0; 7];
+            tokio::io::AsyncReadExt::read_exact(&mut stream, &mut first).await.unwrap();
+            (stream, first.to_vec())
+        } => accepted,
+    };
+    assert_eq!(request, b"OPTIONS");
+    // It ends when the other side has closed it.
+    tokio::io::AsyncReadExt::read_to_end(&mut asked, &mut request).await.unwrap();
+}
+
 fn secure(
     replies: Vec<Reply>,
     leaf: &Leaf,

@@ -23,7 +23,11 @@ fn uplink() -> Uplink {
 }
 
 fn mqtt(keys: &str) -> Result<Mqtt, Vec<Problem>> {
-    let text = format!("[integration.b]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:1\"\n{keys}");
+    mqtt_at("mqtt://127.0.0.1:1", keys)
+}
+
+fn mqtt_at(url: &str, keys: &str) -> Result<Mqtt, Vec<Problem>> {
+    let text = format!("[integration.b]\ntype = \"mqtt\"\nurl = \"{url}\"\n{keys}");
     let config = config::Config::parse(&text, Path::new("/nowhere/packhorse.toml")).unwrap().config;
     let dial = Dial::new(Arc::new(ManualClock::new()));
     Mqtt::try_new(&config.integrations[0], &dial, &Interpreter::plain("roof"), &[Variant::default()])
@@ -32,8 +36,12 @@ fn mqtt(keys: &str) -> Result<Mqtt, Vec<Problem>> {
 /// Topic and payload of the uplink.
 fn published(mqtt: &Mqtt) -> (String, String) {
     let (devices, uplink) = (Devices::default(), uplink());
-    match mqtt.publish(0, &Message::of("roof", &devices, &uplink)) {
-        Ok(Made::Publication { topic, payload, .. }) => (topic, String::from_utf8(payload).unwrap()),
+    let terms = Terms::usual(Duration::from_secs(30), MAX_PACKET_BYTES);
+    let sending = Sending { variant: 0, attempt: 1, extra: false, terms };
+    match mqtt.publish(sending, &Message::of("roof", &devices, &uplink)) {
+        Ok(Made::Publication { publication, .. }) => {
+            (publication.topic, String::from_utf8(publication.payload).unwrap())
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -69,5 +77,55 @@ fn every_format_can_be_published() {
     ] {
         let mqtt = mqtt(&format!("format = \"{format}\"")).unwrap();
         assert!(published(&mqtt).1.contains(part), "{format}");
+    }
+}
+
+/// What is sent without an uplink may speak of the gateway, and birth and will of the connection.
+#[test]
+fn own_texts_know_the_gateway_and_the_connection() {
+    let will =
+        "[integration.b.will]\ntopic = \"t/{{gateway.name}}\"\npayload = \"{{gateway.name}} {{sequence}}\"\n";
+    let mqtt_with_will = mqtt(will).unwrap();
+    let publication = mqtt_with_will.own.will.as_ref().unwrap().publication("roof", 7);
+    assert_eq!(
+        (publication.topic.as_str(), publication.payload.as_slice()),
+        ("t/roof", b"roof 7".as_slice())
+    );
+    for (keys, key) in [
+        ("client_id = \"{{sequence}}\"", "client_id"),
+        ("will = { topic = \"{{sequence}}\" }", "will.topic"),
+        ("will = { topic = \"t\", payload = \"{{device.name}}\" }", "will.payload"),
+        ("state = { topic = \"{{device.name}}\" }", "state.topic"),
+        ("topic = \"{{sequence}}\"", "topic"),
+        ("body = \"{{sequence}}\"", "body"),
+    ] {
+        let problems = mqtt(keys).unwrap_err();
+        assert_eq!((problems.len(), problems[0].key.as_str()), (1, format!("integration.b.{key}").as_str()));
+    }
+}
+
+#[cfg(feature = "websocket")]
+#[test]
+fn a_websocket_is_found_by_its_url() {
+    for (url, address, peer) in [
+        ("ws://h/mqtt", "ws://h:80/mqtt", "h:80"),
+        ("wss://h:8443", "wss://h:8443", "h:8443"),
+        ("ws://[2001:db8::1]:9001/a?b=c", "ws://[2001:db8::1]:9001/a?b=c", "[2001:db8::1]:9001"),
+    ] {
+        let mqtt = mqtt_at(url, "").unwrap();
+        assert_eq!(
+            (format!("{:?}", mqtt.socket).contains(address), mqtt.peer.to_string().as_str()),
+            (true, peer)
+        );
+    }
+}
+
+#[cfg(not(feature = "websocket"))]
+#[test]
+fn a_websocket_needs_a_build_that_has_it() {
+    for url in ["ws://h/mqtt", "wss://h"] {
+        let problems = mqtt_at(url, "").unwrap_err();
+        assert_eq!((problems.len(), problems[0].key.as_str()), (1, "integration.b.url"));
+        assert!(problems[0].message.contains("no MQTT over WebSocket"), "{}", problems[0].message);
     }
 }

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use rumqttc::{Event, Outgoing, Packet};
+use rumqttc::mqttbytes::QoS;
 use rustls::pki_types::ServerName;
 use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot};
 use tokio::time::Instant;
@@ -19,8 +19,8 @@ use crate::dial::reach::Reach;
 use crate::history::Exchange;
 use crate::uplink::Uplink;
 
-use super::connect::classify;
-use super::{CONNECT_TIMEOUT, Made, Mqtt};
+use super::wire::{self, Answer, Event, Publication, Terms};
+use super::{CONNECT_TIMEOUT, Made, Mqtt, Sending};
 
 /// Tests that may wait.
 const QUEUE: usize = 4;
@@ -28,15 +28,23 @@ const QUEUE: usize = 4;
 /// A publish that somebody waits for.
 #[derive(Debug)]
 pub(super) struct Trial {
-    pub(super) topic: String,
-    pub(super) payload: Vec<u8>,
-    pub(super) exchange: Box<Exchange>,
-    pub(super) reply: oneshot::Sender<Report>,
+    publication: Publication,
+    exchange: Box<Exchange>,
+    reply: oneshot::Sender<Report>,
 }
 
 impl Trial {
-    fn end(self, outcome: Outcome) {
-        // Whoever asked may have gone.
+    /// What is published, as far as the broker allows it.
+    pub(super) fn on(&self, terms: Terms) -> Publication {
+        let publication = self.publication.clone();
+        Publication { qos: terms.qos(publication.qos), retain: false, ..publication }
+    }
+
+    /// Tells whoever asked what came of it, and what the broker's word was.
+    pub(super) fn end(mut self, code: Option<&str>, since: Instant, outcome: Outcome) {
+        self.exchange.code = code.map(str::to_owned);
+        self.exchange.took = since.elapsed();
+        // He may have gone.
         let _ = self.reply.send(Report { outcome, exchange: Some(*self.exchange) });
     }
 }
@@ -89,7 +97,7 @@ impl Trials {
     /// The connection that they waited for did not come about.
     pub(super) fn fail_all(&mut self, failure: &Failure) {
         while let Some(trial) = self.take() {
-            trial.end(Outcome::Failed(failure.clone()));
+            trial.end(None, Instant::now(), Outcome::Failed(failure.clone()));
         }
     }
 }
@@ -100,20 +108,22 @@ impl Mqtt {
         let snapshot = self.interpreter.now();
         let Some((way, _)) = self.ways.first() else { return Outcome::Filtered.into() };
         let meaning = way.interpret_async(&snapshot, uplink).await;
-        let (topic, payload, exchange) = match self.publication(0, meaning) {
-            Made::Publication { topic, payload, exchange } => (topic, payload, exchange),
+        let terms = Terms::usual(self.keep_alive, self.max_packet_bytes);
+        let (publication, exchange) = match self.publication(Sending::first(terms), meaning) {
+            Made::Publication { publication, exchange } => (publication, exchange),
             Made::Dropped => return Outcome::Filtered.into(),
             Made::Refused { failure, exchange } => {
                 return Report { outcome: Outcome::Failed(failure), exchange: Some(*exchange) };
             }
         };
         let (reply, answer) = oneshot::channel();
-        let trial = Trial { topic, payload, exchange, reply };
+        let trial = Trial { publication, exchange, reply };
         if let Ok(_ours) = self.door.trials.try_lock() {
             self.publish_alone(trial).await;
         } else if let Err(error) = self.door.queue.try_send(trial) {
             let (mpsc::error::TrySendError::Full(trial) | mpsc::error::TrySendError::Closed(trial)) = error;
-            trial.end(Outcome::Failed(Failure::link(Layer::Mqtt, "other tests wait already; try again")));
+            let failure = Failure::link(Layer::Mqtt, "other tests wait already; try again");
+            trial.end(None, Instant::now(), Outcome::Failed(failure));
         }
         let stopped =
             || Failure::link(Layer::Mqtt, "the integration was stopped or changed meanwhile; try again");
@@ -121,56 +131,44 @@ impl Mqtt {
     }
 
     /// On a connection of its own, without the will.
-    async fn publish_alone(&self, mut trial: Trial) {
-        let started = Instant::now();
-        let outcome = match tokio::time::timeout(CONNECT_TIMEOUT * 2, self.exchange_alone(&trial)).await {
-            Ok(Ok((code, receipt))) => {
-                trial.exchange.code = Some(code.to_owned());
-                Outcome::Delivered(receipt)
-            }
-            Ok(Err(failure)) => Outcome::Failed(failure),
+    async fn publish_alone(&self, trial: Trial) {
+        let since = Instant::now();
+        let answered = tokio::time::timeout(CONNECT_TIMEOUT * 2, self.exchange_alone(&trial)).await;
+        let (code, outcome) = match answered {
+            Ok(Ok((code, receipt))) => (Some(code), Outcome::Delivered(receipt)),
+            Ok(Err(failure)) => (None, Outcome::Failed(failure)),
             Err(_) => {
-                Outcome::Failed(Failure::link(Layer::Mqtt, format!("{} did not acknowledge it", self.peer)))
+                let message = format!("{} did not acknowledge it", self.peer);
+                (None, Outcome::Failed(Failure::link(Layer::Mqtt, message)))
             }
         };
-        trial.exchange.took = started.elapsed();
-        trial.end(outcome);
+        trial.end(code.as_deref(), since, outcome);
     }
 
-    async fn exchange_alone(&self, trial: &Trial) -> Result<(&'static str, Receipt), Failure> {
-        let (client, mut events) = self.new_connection(&self.login.entry()?, None);
-        let mut receipt = None;
-        let mut connected = false;
+    async fn exchange_alone(&self, trial: &Trial) -> Result<(String, Receipt), Failure> {
+        let (outbox, mut inbox) = wire::open(self, &self.login.entry()?, None);
         let gone = || Failure::link(Layer::Mqtt, "the connection ended before it was sent");
-        loop {
-            let event = match events.poll().await {
-                Ok(event) => event,
-                // Ours to end.
-                Err(error) => match receipt {
-                    Some(receipt) => return Ok(receipt),
-                    None => return Err(self.login.explained(classify(&error, &self.peer, connected))),
-                },
-            };
-            let answered = match event {
-                Event::Incoming(Packet::ConnAck(_)) => {
-                    connected = true;
-                    let (topic, payload) = (trial.topic.clone(), trial.payload.clone());
-                    client.try_publish(topic, self.qos, false, payload).map_err(|_| gone())?;
-                    None
+        let mut is_qos0 = false;
+        let answer = loop {
+            match inbox.next().await.map_err(|broken| self.login.explained(broken.failure))? {
+                Event::Connected(terms) => {
+                    let publication = trial.on(terms);
+                    is_qos0 = publication.qos == QoS::AtMostOnce;
+                    outbox.publish(publication).map_err(|_| gone())?;
                 }
-                Event::Outgoing(Outgoing::Publish(0)) => Some(("written", Receipt::written_at_qos0())),
-                Event::Incoming(Packet::PubAck(ack)) => Some(("PUBACK", Receipt::puback(&ack))),
-                Event::Incoming(Packet::PubComp(comp)) => Some(("PUBCOMP", Receipt::pubcomp(&comp))),
-                Event::Outgoing(Outgoing::Disconnect) => return receipt.ok_or_else(gone),
-                _ => None,
-            };
-            if let Some(answered) = answered {
-                receipt = Some(answered);
-                if client.try_disconnect().is_err() {
-                    return Ok(answered);
+                Event::Numbered(0) if is_qos0 => break ("written".to_owned(), Receipt::written_at_qos0()),
+                Event::Answered(_, Answer { name, word, .. }) => {
+                    break (name, word.map_err(|refusal| refusal.failure)?);
                 }
+                Event::Left => return Err(gone()),
+                _ => {}
             }
+        };
+        // A clean goodbye; one that is not heard changes nothing about the answer.
+        if outbox.disconnect().is_ok() {
+            while matches!(inbox.next().await, Ok(event) if !matches!(event, Event::Left)) {}
         }
+        Ok(answer)
     }
 
     /// Whom it dials.
@@ -184,6 +182,6 @@ impl Mqtt {
 
     /// What the broker is told to call us.
     pub(in crate::integration) fn client_id(&self) -> &str {
-        &self.client_id
+        &self.own.client_id
     }
 }
