@@ -37,7 +37,7 @@ impl Site {
         let (root, tables) = more.split_once("[root]\n").map_or(("", more), |(root, tables)| (root, tables));
         let tables = tables.replace("{folder}", &at.to_string());
         self.config = format!(
-            "{root}\n[gateway]\nname = \"shed\"\n[spool]\npath = \"{at}/spool.redb\"\n\
+            "{root}\n[gateway]\nname = \"shed\"\n[spool]\npath = \"{at}/spool.redb\"\ndurability = \"immediate\"\n\
              [control]\nsocket = \"{at}/control.sock\"\n\
              [source.s]\ntype = \"semtech-udp\"\nlisten = \"127.0.0.1:{udp}\"\nrate_limit = 0\n{source}\n{tables}"
         );
