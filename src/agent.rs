@@ -21,6 +21,7 @@
 
 mod destination;
 mod running;
+mod silence;
 mod thread;
 
 use std::collections::HashMap;
@@ -28,9 +29,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Problem, SourceKind};
+use crate::control::api::Api;
+use crate::control::listener::{self, Listener};
 use crate::control::orders::Asked;
 use crate::control::server::{BindError, Server};
 use crate::control::status::StatusSource;
@@ -66,6 +70,9 @@ pub enum StartError {
     /// The control socket can't be made.
     #[error(transparent)]
     Control(#[from] BindError),
+    /// The listener for monitoring can't be made.
+    #[error(transparent)]
+    Metrics(#[from] listener::BindError),
     /// The spool was opened and can't be read.
     #[error(transparent)]
     Spool(#[from] ReadError),
@@ -251,16 +258,13 @@ impl Agent {
             spool_path: self.settings.path.clone(),
             spool_max_size: self.settings.max_size,
             counters: Arc::clone(&counters),
+            sightings: sightings.clone(),
             clock: Arc::clone(&clock),
             started_ns: clock.boot_ns(),
             opening: Mutex::default(),
             delivering: Mutex::default(),
         });
-        let server = Server::bind(&self.config.control.socket)?;
-        let control = tokio::spawn({
-            let status = Arc::clone(&status);
-            async move { server.serve(status, orders).await }
-        });
+        let mut control = start_control(&self.config, &status, orders).await?;
         let (heard, heard_queue) = mpsc::channel(ingest::HAND_OVER_QUEUE);
         // Nothing is taken from a network server before there is a spool to put it into.
         let (open, is_open) = watch::channel(false);
@@ -275,7 +279,8 @@ impl Agent {
             () = stop.stopped() => None,
         };
         if let Some(spool) = opened {
-            let shared = Shared { clock, counters, sightings, status };
+            let interpreter = self.interpreter.clone();
+            let shared = Shared { clock, counters, sightings, interpreter, status };
             let queues = Queues { heard: heard_queue, told: told_queue };
             let destinations = std::mem::take(&mut self.destinations);
             let mut running =
@@ -299,9 +304,8 @@ impl Agent {
         } else {
             stop_sources(listening).await;
         }
-        control.abort();
-        // Waits until the task has let go of the socket, so that its file is gone when we are.
-        let _ = control.await;
+        // Waits until each task has let go of its socket, so that its file is gone when we are.
+        control.shutdown().await;
         Ok(())
     }
 
@@ -357,6 +361,23 @@ fn with_accept_of(old: &config::Source, new: &config::Source) -> config::Source 
 fn with_accept(old: &[config::Source], new: &[config::Source]) -> Vec<config::Source> {
     let newer = |old: &config::Source| new.iter().find(|new| new.name == old.name);
     old.iter().map(|old| newer(old).map_or_else(|| old.clone(), |new| with_accept_of(old, new))).collect()
+}
+
+/// Everything that answers questions about the agent, and the look at who is silent.
+async fn start_control(
+    config: &Config,
+    status: &Arc<StatusSource>,
+    orders: mpsc::Sender<Asked>,
+) -> Result<JoinSet<()>, StartError> {
+    let api = Api::new(Arc::clone(status), orders);
+    let mut tasks = JoinSet::new();
+    if let Some(listen) = &config.metrics.listen {
+        tasks.spawn(Listener::bind(listen.value).await?.serve(api.clone()));
+    }
+    let server = Server::bind(&config.control.socket)?;
+    tasks.spawn(async move { server.serve(api).await });
+    tasks.spawn(silence::watch(Arc::clone(status)));
+    Ok(tasks)
 }
 
 fn accept_rules(config: &Config) -> Result<HashMap<Arc<str>, Accept>, Vec<Problem>> {

@@ -87,8 +87,5 @@ fn advice(config: &Config, top: &Place) -> Vec<Problem> {
             .hint("add [integration.NAME] with type = \"http\" or \"mqtt\""),
         );
     }
-    if let Some(listen) = &config.metrics.listen {
-        advice.push(Problem::warning(&listen.place, "metrics.listen", "is not available in this version"));
-    }
     advice
 }

@@ -3,7 +3,7 @@
 //! The queue in front of it is bounded and never awaited by a source; the queue behind it is awaited here. So when the
 //! disk is slow the uplinks wait in the front queue, and when that is full the source counts what it drops.
 //!
-//! What waits together is taken together. Within such a batch the copies of a transmission are folded to the best of them
+//! What waits together is taken together. (Copies within one datagram were folded at the door.) Within such a batch the copies of a transmission are folded to the best of them
 //! (RULES S19); a copy that comes later finds its first gone to the spool, and is dropped.
 //!
 //! What network servers and scripts hand over goes its own way, with an answer: [`server`].
@@ -18,7 +18,6 @@ use tokio::sync::{mpsc, watch};
 
 use crate::flow::Router;
 use crate::lorawan::accept::Accept;
-use crate::lorawan::copies::quality;
 use crate::lorawan::{Devices, Recognized, Recognizer};
 use crate::metrics::{DoorCounters, DropReason};
 use crate::sightings::{ACCEPTED, Sighting, Sightings};
@@ -129,9 +128,7 @@ fn door_note(counters: &DoorCounters) -> Note {
 
 /// Puts the copy's metadata in the place of those of its first, if that is still here and was heard less well.
 fn fold(batch: &mut [(u64, Routed)], number: u64, rx: Rx) {
-    if let Some((_, first)) = batch.iter_mut().rev().find(|(n, _)| *n == number)
-        && quality(&rx) > quality(&first.uplink.rx)
-    {
-        first.uplink.rx = rx;
+    if let Some((_, first)) = batch.iter_mut().rev().find(|(n, _)| *n == number) {
+        first.uplink.rx.keep_better(rx);
     }
 }

@@ -58,7 +58,7 @@ fn next_shown(rest: &mut Peekable<Chars<'_>>) -> Option<char> {
 }
 
 /// Characters that turn the writing direction around and can make a line read as another (Unicode TR 36, section 2.5).
-fn is_direction(character: char) -> bool {
+pub(crate) fn is_direction(character: char) -> bool {
     matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

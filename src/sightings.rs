@@ -1,7 +1,7 @@
 //! Who was heard, and how: the table behind `devices`, and the live view behind `watch`.
 //!
 //! It is told of every frame that came through the door, also of those that go no further, because the first question on a
-//! roof is "does it hear the device at all?". It keeps one row a configured device and at most [`MAX_STRANGERS`] rows of
+//! roof is "does it hear the device at all?", and of the uplinks that network servers hand over. It keeps one row a configured device and at most [`MAX_STRANGERS`] rows of
 //! others, the longest silent of which makes room. Whoever watches gets each frame as it comes; a watcher who is too slow
 //! misses some, and nobody waits for him.
 //!
@@ -33,6 +33,8 @@ pub enum Who {
     Address(DevAddr),
     /// A device that asks to join.
     Joining(Eui64),
+    /// A device that a network server told of.
+    Told(Eui64),
     /// Nobody can tell.
     Unknown,
 }
@@ -112,17 +114,7 @@ impl Sightings {
     pub fn note(&self, mut sighting: Sighting) {
         {
             let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-            let row = rows.entry(sighting.who.clone()).or_insert_with(|| Row {
-                who: sighting.who.clone(),
-                dev_eui: None,
-                dev_addr: None,
-                heard: 0,
-                missed: 0,
-                f_cnt: None,
-                rx: Rx::default(),
-                last: None,
-                overdue: false,
-            });
+            let row = rows.entry(sighting.who.clone()).or_insert_with(|| Row::unheard(sighting.who.clone()));
             sighting.gap = row.note(&sighting);
             make_room(&mut rows);
         }
@@ -175,7 +167,8 @@ impl Sightings {
 }
 
 impl Row {
-    fn unheard(who: Who) -> Row {
+    /// One of whom nothing was heard.
+    pub fn unheard(who: Who) -> Row {
         Row {
             who,
             dev_eui: None,

@@ -144,6 +144,22 @@ pub struct Rx {
     pub delayed: bool,
 }
 
+impl Rx {
+    /// How well it was heard, as Basics Station rates copies: 8 x SNR (dB) + RSSI (dBm). One that says nothing is worst.
+    pub fn quality(&self) -> f32 {
+        let (snr, rssi) = (self.snr_db.unwrap_or(-32.0), self.rssi_dbm.unwrap_or(-200.0));
+        let quality = 8.0 * snr + rssi;
+        if quality.is_finite() { quality } else { f32::MIN }
+    }
+
+    /// Becomes `copy`, if that was heard better.
+    pub fn keep_better(&mut self, copy: Rx) {
+        if copy.quality() > self.quality() {
+            *self = copy;
+        }
+    }
+}
+
 impl Default for Rx {
     fn default() -> Self {
         Rx {
@@ -244,6 +260,25 @@ impl fmt::Display for OrderKey {
             OrderKey::Device(eui) => eui.fmt(f),
             OrderKey::Address(addr) => addr.fmt(f),
             OrderKey::Gateway(eui) => write!(f, "heard by {eui}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_better_copy_wins() {
+        let rx = |snr: f32, rssi: f32| Rx { snr_db: Some(snr), rssi_dbm: Some(rssi), ..Rx::default() };
+        assert!(rx(9.0, -60.0).quality() > rx(8.0, -60.0).quality());
+        assert!(rx(9.0, -60.0).quality() > rx(9.0, -61.0).quality());
+        assert!(rx(-20.0, -120.0).quality() > Rx::default().quality());
+        assert!(rx(f32::NAN, -60.0).quality() < rx(-20.0, -140.0).quality());
+        let mut kept = rx(2.0, -100.0);
+        for (copy, expected) in [(rx(9.5, -90.0), -90.0), (rx(-3.0, -50.0), -90.0)] {
+            kept.keep_better(copy);
+            assert_eq!(kept.rssi_dbm, Some(expected));
         }
     }
 }

@@ -33,7 +33,10 @@ fn wrong_usage_is_exit_2_and_names_the_word() {
 #[test]
 fn help_fits_a_terminal_and_knows_every_command() {
     let overview = text(&packhorse(&[]).stdout);
-    for command in ["run", "check", "status", "decode", "simulate", "demo"] {
+    for command in [
+        "run", "check", "status", "history", "devices", "watch", "pause", "resume", "kick", "dead", "replay",
+        "purge", "decode", "simulate", "demo",
+    ] {
         assert!(overview.contains(&format!("  {command} ")), "{command}");
         let output = packhorse(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));

@@ -63,7 +63,7 @@ async fn room_is_made_in_order() {
     let view = barrier(&spool).await;
     assert_eq!((view.kept, view.kept_bytes), (20, 20 * PAGE));
     assert_eq!(counts(&view, api), (60, 20, 0), "kept is nobody's backlog");
-    spool.set_present(vec![api]).await.unwrap();
+    spool.operator().set_present(vec![api]).await.unwrap();
 
     let waits =
         |numbers: &[u64], range: std::ops::Range<u64>| numbers.iter().filter(|n| range.contains(n)).count();
@@ -95,7 +95,7 @@ async fn room_is_made_in_order() {
     assert_eq!(backlog + delivered + lost(&view, api, Loss::Evicted), 280, "S24");
 
     // What was lost is listed, as ranges, with its numbers.
-    let listed = spool.losses().unwrap();
+    let listed = spool.operator().losses().unwrap();
     assert_eq!(listed.len() as u64, view.losses);
     let of =
         |name: &str| listed.iter().filter(|range| &*range.name == name).map(|range| range.n).sum::<u64>();
@@ -105,7 +105,7 @@ async fn room_is_made_in_order() {
     assert_eq!(theirs.first.map(|id| id.as_u128()), Some(20));
     spool.close();
     let spool = stage.open();
-    assert_eq!(spool.losses().unwrap(), listed, "a restart forgets none");
+    assert_eq!(spool.operator().losses().unwrap(), listed, "a restart forgets none");
 }
 
 /// S11: before anybody has said which integrations there are, none counts as removed; one that is switched off does not
@@ -117,7 +117,7 @@ async fn only_a_removed_integration_makes_room_early() {
         let spool = stage.open();
         let two = two(&spool).await;
         if says {
-            spool.set_present(two.accounts.to_vec()).await.unwrap();
+            spool.operator().set_present(two.accounts.to_vec()).await.unwrap();
         }
         put(&spool, &two.routes[..1], (0..10).map(|n| big(&stage, n))).await;
         put(&spool, &two.routes[1..], (10..20).map(|n| big(&stage, n))).await;
@@ -125,8 +125,8 @@ async fn only_a_removed_integration_makes_room_early() {
         let view = barrier(&spool).await;
         assert_eq!(lost(&view, two.accounts[1], Loss::Evicted), 0);
         assert!(lost(&view, two.accounts[0], Loss::Evicted) > 0);
-        spool.purge(two.accounts[0], true).await.unwrap();
-        spool.purge(two.accounts[1], true).await.unwrap();
+        spool.operator().purge(two.accounts[0], true).await.unwrap();
+        spool.operator().purge(two.accounts[1], true).await.unwrap();
         spool.close();
     }
 }
@@ -166,7 +166,7 @@ async fn refuse_new_refuses_the_fullest() {
     assert_eq!(counts(&view, api).0 + refused, n, "S24");
     assert_eq!((counts(&view, broker).1, lost(&view, broker, Loss::Refused)), (n, 0), "isolation");
     assert!([api, broker].iter().all(|id| lost(&view, *id, Loss::Evicted) == 0));
-    let listed: u64 = spool.losses().unwrap().iter().map(|range| range.n).sum();
+    let listed: u64 = spool.operator().losses().unwrap().iter().map(|range| range.n).sum();
     assert_eq!(listed, refused);
 
     // Room again: it is taken in again.
@@ -204,7 +204,7 @@ async fn who_waits_is_told_what_was_refused() {
     assert_eq!(two.accounts.map(|id| counts(&view, id).0), [nearly, 2 + left]);
     assert!(view.bytes <= cap);
     // An integration that is gone makes room for those that are not, down to the last tenth.
-    spool.set_present(vec![two.accounts[0]]).await.unwrap();
+    spool.operator().set_present(vec![two.accounts[0]]).await.unwrap();
     let view = barrier(&spool).await;
     assert_eq!(lost(&view, two.accounts[1], Loss::Evicted), 2 + left);
     assert_eq!(two.accounts.map(|id| counts(&view, id).0), [nearly, 0]);
@@ -217,7 +217,7 @@ async fn a_removed_integration_shares_its_records() {
     let spool = stage.open();
     let made = spool.routes(vec![route("http", "api"), route("mqtt", "gone")]).await.unwrap();
     let routes = [made[0].0, made[1].0];
-    spool.set_present(vec![made[0].1]).await.unwrap();
+    spool.operator().set_present(vec![made[0].1]).await.unwrap();
     let fits = cap / PAGE;
     put(&spool, &routes, (0..fits).map(|n| big(&stage, n))).await;
     barrier(&spool).await;
@@ -254,7 +254,7 @@ async fn keeping_and_replaying_stay_within_max_size() {
         put(&spool, &two.routes, (n * 400..n * 400 + 400).map(|n| uplink(n, len, &*stage.clock))).await;
         deliver();
         if n % 15 == 14 {
-            spool.replay_since(two.accounts[0], Duration::from_secs(3_600), false).await.unwrap();
+            spool.operator().replay_since(two.accounts[0], Duration::from_secs(3_600), false).await.unwrap();
         }
     }
     let mut view = spool.view();

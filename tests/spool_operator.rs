@@ -38,6 +38,7 @@ async fn with_letters(spool: &Spool, clock: &ManualClock, n: u64) -> Two {
 
 fn letters(spool: &Spool, two: &Two) -> Vec<u64> {
     spool
+        .operator()
         .dead_letters(two.accounts[0], 0, usize::MAX)
         .unwrap()
         .iter()
@@ -65,13 +66,17 @@ async fn dead_letters_can_be_read_in_pages() {
     let two = with_letters(&spool, &stage.clock, 5).await;
     two.ledgers[1].settle(0, unsettled(&two, 1)[0].0, refused(9));
     barrier(&spool).await;
-    let page = spool.dead_letters(two.accounts[0], 0, 2).unwrap();
+    let page = spool.operator().dead_letters(two.accounts[0], 0, 2).unwrap();
     assert_eq!(page.iter().map(|letter| number(&letter.uplink)).collect::<Vec<_>>(), [0, 1]);
     assert_eq!((page[1].reason.as_str(), page[1].attempts), ("http: 422, no 1", 2));
     assert_eq!(page[1].uplink, stage.uplink(1), "as it was heard");
-    let rest = spool.dead_letters(two.accounts[0], page[1].seq + 1, 9).unwrap();
+    let rest = spool.operator().dead_letters(two.accounts[0], page[1].seq + 1, 9).unwrap();
     assert_eq!(rest.iter().map(|letter| number(&letter.uplink)).collect::<Vec<_>>(), [2, 3, 4]);
-    assert_eq!(spool.dead_letters(two.accounts[1], 0, 9).unwrap().len(), 1, "each account its own");
+    assert_eq!(
+        spool.operator().dead_letters(two.accounts[1], 0, 9).unwrap().len(),
+        1,
+        "each account its own"
+    );
 }
 
 /// S12: a replayed letter is an ordinary record for this account alone, under its old id, marked; a second refusal makes it
@@ -81,7 +86,7 @@ async fn a_replayed_letter_is_a_record_again() {
     let stage = Stage::new();
     let spool = stage.open();
     let two_of = with_letters(&spool, &stage.clock, 3).await;
-    assert_eq!(spool.replay_dead(two_of.accounts[0]).await, Ok(3));
+    assert_eq!(spool.operator().replay_dead(two_of.accounts[0]).await, Ok(3));
     let view = spool.view().borrow().clone();
     assert_eq!(counts(&view, two_of.accounts[0]), (3, 0, 0));
     assert_eq!(counts(&view, two_of.accounts[1]), (3, 0, 0), "nothing new for the other one");
@@ -101,8 +106,8 @@ async fn a_replayed_letter_is_a_record_again() {
     let two = two(&spool).await;
     assert_eq!(letters(&spool, &two), [0]);
     assert_eq!(unsettled(&two, 0).len(), 1);
-    assert_eq!(spool.replay_dead(two.accounts[0]).await, Ok(1));
-    assert_eq!(spool.replay_dead(two.accounts[0]).await, Ok(0), "none is left");
+    assert_eq!(spool.operator().replay_dead(two.accounts[0]).await, Ok(1));
+    assert_eq!(spool.operator().replay_dead(two.accounts[0]).await, Ok(0), "none is left");
 }
 
 /// S4, S24: however many they are, a replay moves them in rounds of at most a thousand, and counts each once.
@@ -112,7 +117,7 @@ async fn many_letters_go_back_in_several_rounds() {
     let spool = stage.open();
     let two = with_letters(&spool, &stage.clock, 2_500).await;
     let syncs = spool.view().borrow().syncs;
-    assert_eq!(spool.replay_dead(two.accounts[0]).await, Ok(2_500));
+    assert_eq!(spool.operator().replay_dead(two.accounts[0]).await, Ok(2_500));
     let view = spool.view().borrow().clone();
     assert_eq!(counts(&view, two.accounts[0]), (2_500, 0, 0));
     assert!(view.syncs >= syncs + 3, "2,500 in {} rounds", view.syncs - syncs);
@@ -139,7 +144,7 @@ async fn a_replay_evicts_nothing() {
     append(&spool.appender(), &two.routes[1..], (20..20 + fits - 5).map(big)).await;
     let view = barrier(&spool).await;
     assert_eq!(lost(&view, two.accounts[1], Loss::Evicted), 0);
-    let n = spool.replay_dead(two.accounts[0]).await.unwrap();
+    let n = spool.operator().replay_dead(two.accounts[0]).await.unwrap();
     assert!((1..=5).contains(&n), "{n}");
     let view = spool.view().borrow().clone();
     assert_eq!(counts(&view, two.accounts[0]), (n, 0, 20 - n), "the others stay what they are");
@@ -153,7 +158,7 @@ async fn a_pause_is_kept() {
     let stage = Stage::new();
     let spool = stage.open();
     let two_of = two(&spool).await;
-    spool.set_paused(two_of.accounts[1], true).await.unwrap();
+    spool.operator().set_paused(two_of.accounts[1], true).await.unwrap();
     let paused = |spool: &Spool| {
         let view = spool.view().borrow().clone();
         two_of.accounts.map(|id| account(&view, id).paused)
@@ -165,7 +170,7 @@ async fn a_pause_is_kept() {
     append(&spool.appender(), &two_of.routes, [stage.uplink(0)]).await;
     let view = until(&mut spool.view(), "a record", |view| view.records == 1).await;
     assert_eq!(counts(&view, two_of.accounts[1]), (1, 0, 0), "routes accumulate");
-    spool.set_paused(two_of.accounts[1], false).await.unwrap();
+    spool.operator().set_paused(two_of.accounts[1], false).await.unwrap();
     assert_eq!(paused(&spool), [false, false]);
 }
 
@@ -175,10 +180,10 @@ async fn commands_need_an_account_and_a_spool() {
     let stage = Stage::new();
     let spool = stage.open();
     let two = two(&spool).await;
-    spool.purge(two.accounts[1], true).await.unwrap();
-    assert_eq!(spool.purge(two.accounts[1], true).await, Err(CommandError::NoAccount));
-    assert_eq!(spool.set_paused(two.accounts[1], true).await, Err(CommandError::NoAccount));
-    assert_eq!(spool.replay_dead(two.accounts[1]).await, Err(CommandError::NoAccount));
+    spool.operator().purge(two.accounts[1], true).await.unwrap();
+    assert_eq!(spool.operator().purge(two.accounts[1], true).await, Err(CommandError::NoAccount));
+    assert_eq!(spool.operator().set_paused(two.accounts[1], true).await, Err(CommandError::NoAccount));
+    assert_eq!(spool.operator().replay_dead(two.accounts[1]).await, Err(CommandError::NoAccount));
 }
 
 /// S24: a purge takes the whole backlog and all dead letters of one account, counted, and nothing of anybody else's. What
@@ -206,7 +211,7 @@ async fn a_purge_is_exact() {
     assert!(delivered > 0 && dead > 0);
     let records = before.records;
 
-    assert_eq!(spool.purge(two_of.accounts[0], false).await, Ok(backlog + dead));
+    assert_eq!(spool.operator().purge(two_of.accounts[0], false).await, Ok(backlog + dead));
     let view = spool.view().borrow().clone();
     assert_eq!(counts(&view, two_of.accounts[0]), (0, delivered, 0));
     assert_eq!(lost(&view, two_of.accounts[0], Loss::Purged), backlog + dead);
@@ -233,7 +238,7 @@ async fn a_removed_integration_vanishes_with_its_purge() {
     let two_of = two(&spool).await;
     append(&spool.appender(), &two_of.routes, (0..10).map(|n| stage.uplink(n))).await;
     until(&mut spool.view(), "10 records", |view| view.records == 10).await;
-    assert_eq!(spool.purge(two_of.accounts[1], true).await, Ok(10));
+    assert_eq!(spool.operator().purge(two_of.accounts[1], true).await, Ok(10));
     let view = spool.view().borrow().clone();
     assert_eq!(view.accounts.iter().map(|account| account.id).collect::<Vec<_>>(), [two_of.accounts[0]]);
     assert_eq!(view.records, 10, "the other one still waits for all of them");
@@ -284,9 +289,9 @@ async fn a_power_cut_in_the_middle_loses_and_doubles_nothing() {
         disk.cut_after(usize::try_from(seed).unwrap() * 8 + 3);
         let asked = async {
             if is_purge {
-                spool.purge(two_of.accounts[0], false).await
+                spool.operator().purge(two_of.accounts[0], false).await
             } else {
-                spool.replay_dead(two_of.accounts[0]).await
+                spool.operator().replay_dead(two_of.accounts[0]).await
             }
         };
         let mut view = spool.view();
@@ -347,7 +352,7 @@ async fn a_letter_goes_back_by_the_routes_it_had() {
     let seq = seqs(&ledger)[0];
     ledger.settle(seq, seq, refused(1));
     barrier(&spool).await;
-    assert_eq!(spool.replay_dead(made[0].1).await, Ok(1));
+    assert_eq!(spool.operator().replay_dead(made[0].1).await, Ok(1));
     let Some((_, Entry::Mine(Routed { routes, .. }))) = entries(&ledger).pop() else { panic!() };
     assert_eq!(routes, [made[1].0]);
     assert_eq!(entries(&broker).pop().unwrap().1, Entry::Other);

@@ -82,7 +82,7 @@ async fn what_was_heard_lately_is_sent_once_more() {
     let view = spool.view().borrow().clone();
     assert_eq!((view.kept, account(&view, two.accounts[0]).backlog), (400, 0));
 
-    let report = spool.replay_since(two.accounts[0], 2 * HOUR, false).await.unwrap();
+    let report = spool.operator().replay_since(two.accounts[0], 2 * HOUR, false).await.unwrap();
     assert_eq!((report.n, report.gone_before), (300, None));
     let view = spool.view().borrow().clone();
     let replay = account(&view, two.accounts[0]).replay.unwrap();
@@ -98,7 +98,7 @@ async fn what_was_heard_lately_is_sent_once_more() {
     assert_eq!((view.kept, view.records - view.kept), (400, 1), "the copies are gone; the barrier is not");
 
     // Again, and further back: a copy is never what is copied.
-    let report = spool.replay_since(two.accounts[0], 4 * HOUR, false).await.unwrap();
+    let report = spool.operator().replay_since(two.accounts[0], 4 * HOUR, false).await.unwrap();
     assert_eq!(report.n, 400);
     assert!(drain(&spool, &two, 0).await.values().all(|times| *times == 1));
 }
@@ -112,7 +112,7 @@ async fn a_replay_comes_after_the_backlog() {
     heard(&spool, &two, &stage.clock, 0..200).await;
     drain(&spool, &two, 0).await;
     heard(&spool, &two, &stage.clock, 200..400).await;
-    let report = spool.replay_since(two.accounts[0], HOUR, false).await.unwrap();
+    let report = spool.operator().replay_since(two.accounts[0], HOUR, false).await.unwrap();
     assert_eq!(report.n, 200);
     let first: Vec<bool> = waiting(&two.ledgers[0]).iter().map(|(_, _, replayed)| *replayed).collect();
     assert_eq!(first, vec![false; 200], "nothing before there is little left");
@@ -131,9 +131,9 @@ async fn all_adds_what_was_never_routed_there() {
     put(&spool, &two.routes[1..], (0..50).map(|n| stage.uplink(n))).await;
     put(&spool, &two.routes[..1], (50..60).map(|n| stage.uplink(n))).await;
     drain(&spool, &two, 0).await;
-    assert_eq!(spool.replay_since(two.accounts[0], HOUR, false).await.unwrap().n, 10);
+    assert_eq!(spool.operator().replay_since(two.accounts[0], HOUR, false).await.unwrap().n, 10);
     drain(&spool, &two, 0).await;
-    let report = spool.replay_since(two.accounts[0], HOUR, true).await.unwrap();
+    let report = spool.operator().replay_since(two.accounts[0], HOUR, true).await.unwrap();
     let came = drain(&spool, &two, 0).await;
     assert_eq!(came.into_keys().collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
     assert_eq!(report.n, 60);
@@ -149,7 +149,7 @@ async fn the_report_says_what_is_gone() {
     heard(&spool, &two, &stage.clock, 0..10).await;
     drain(&spool, &two, 0).await;
     assert_eq!(
-        spool.replay_since(two.accounts[0], HOUR, false).await.unwrap().n,
+        spool.operator().replay_since(two.accounts[0], HOUR, false).await.unwrap().n,
         10,
         "the other one has them"
     );
@@ -157,10 +157,10 @@ async fn the_report_says_what_is_gone() {
     drain(&spool, &two, 1).await;
     let heard_us = stage.clock.wall_us();
     stage.clock.advance(HOUR / 2);
-    let report = spool.replay_since(two.accounts[0], HOUR, false).await.unwrap();
+    let report = spool.operator().replay_since(two.accounts[0], HOUR, false).await.unwrap();
     assert_eq!((report.n, report.gone_before), (0, Some(heard_us)));
     stage.clock.advance(HOUR);
-    let report = spool.replay_since(two.accounts[0], HOUR, false).await.unwrap();
+    let report = spool.operator().replay_since(two.accounts[0], HOUR, false).await.unwrap();
     assert_eq!((report.n, report.gone_before), (0, None), "what is gone is older than that");
 }
 
@@ -180,7 +180,7 @@ async fn a_replay_in_a_full_spool() {
     let view = put(&spool, &two.routes[1..], (1_000..1_010).map(big)).await;
     assert_eq!((view.kept, view.bytes <= cap), (fits - 10, true));
 
-    let report = spool.replay_since(two.accounts[0], HOUR, false).await.unwrap();
+    let report = spool.operator().replay_since(two.accounts[0], HOUR, false).await.unwrap();
     assert_eq!(report.n, fits - 10);
     assert!(spool.view().borrow().bytes <= cap);
     // New uplinks push out kept records before their turn.
@@ -250,7 +250,7 @@ async fn a_power_cut_in_the_middle_of_a_replay() {
         spool.close();
         let spool = open(&disk);
         let two_of = two(&spool).await;
-        assert_eq!(spool.replay_since(two_of.accounts[0], HOUR, false).await.unwrap().n, N);
+        assert_eq!(spool.operator().replay_since(two_of.accounts[0], HOUR, false).await.unwrap().n, N);
         disk.cut_after(usize::try_from(seed).unwrap() * 9);
         deliver_until_trouble(&spool, &two_of).await;
         disk.power_cycle();
@@ -312,11 +312,15 @@ async fn anything_in_any_order() {
                     }
                 }
                 12 => {
-                    _ = spool.replay_since(id, [HOUR, DAY][random.usize(..2)], random.bool()).await.unwrap()
+                    _ = spool
+                        .operator()
+                        .replay_since(id, [HOUR, DAY][random.usize(..2)], random.bool())
+                        .await
+                        .unwrap()
                 }
-                13 => _ = spool.replay_dead(id).await.unwrap(),
-                14 if random.u8(..3) == 0 => _ = spool.purge(id, false).await.unwrap(),
-                14 => spool.set_present(vec![two_of.accounts[random.usize(..2)]]).await.unwrap(),
+                13 => _ = spool.operator().replay_dead(id).await.unwrap(),
+                14 if random.u8(..3) == 0 => _ = spool.operator().purge(id, false).await.unwrap(),
+                14 => spool.operator().set_present(vec![two_of.accounts[random.usize(..2)]]).await.unwrap(),
                 _ if random.u8(..4) == 0 => {
                     spool.close();
                     spool = stage.open();
@@ -327,7 +331,7 @@ async fn anything_in_any_order() {
             let view = check(&spool, &two_of, &routed, &format!("seed {seed}, step {step}")).await;
             assert!(view.bytes <= cap, "seed {seed}, step {step}: {} of {cap}", view.bytes);
         }
-        let listed: u64 = spool.losses().unwrap().iter().map(|range| range.n).sum();
+        let listed: u64 = spool.operator().losses().unwrap().iter().map(|range| range.n).sum();
         let view = spool.view().borrow().clone();
         let counted: u64 = view.accounts.iter().flat_map(|account| &account.lost).map(|(_, n)| n).sum();
         assert_eq!(listed, counted, "seed {seed}: everything that is lost is listed");

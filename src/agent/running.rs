@@ -27,6 +27,7 @@ use crate::history::History;
 use crate::ingest::{self, Intake, server as told};
 use crate::lorawan::Recognizer;
 use crate::metrics::DoorCounters;
+use crate::render::Interpreter;
 use crate::sightings::Sightings;
 use crate::source::FromSource;
 use crate::source::server::FromServer;
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) counters: Arc<DoorCounters>,
     pub(super) sightings: Sightings,
+    pub(super) interpreter: Interpreter,
     pub(super) status: Arc<StatusSource>,
 }
 
@@ -140,6 +142,7 @@ impl Running {
                     rooms: intake_seen,
                     spool: spool.appender(),
                     counters: Arc::clone(&shared.counters),
+                    sightings: shared.sightings.clone(),
                     known,
                 }
                 .run(queues.told),
@@ -260,7 +263,14 @@ impl Running {
             Some(IntegrationStatus { name, kind: GROUP_KIND, enabled: true, lane, history })
         });
         let integrations = integrations.chain(groups).collect();
-        self.shared.status.show(Delivering { view: self.spool.view(), integrations });
+        let expected = config.devices.iter().filter(|device| !device.expect_every.is_zero());
+        self.shared.status.show(Delivering {
+            operator: self.spool.operator(),
+            integrations,
+            link_up: self.link_up.clone(),
+            interpreter: self.shared.interpreter.clone(),
+            expected: expected.map(|device| (device.name.value.clone(), device.expect_every)).collect(),
+        });
     }
 
     /// The sources have stopped by now, so the queues end; then the integrations take their leave, and the spool commits
@@ -292,7 +302,7 @@ async fn prepare(spool: &Spool, config: &Config, flows: &Flows) -> Router {
     let present =
         spool.view().borrow().accounts.iter().filter(is_present).map(|account| account.id).collect();
     // Likewise.
-    let _ = spool.set_present(present).await;
+    let _ = spool.operator().set_present(present).await;
     Router::new(flows, routes.into_iter().map(|(route, _)| route).collect())
 }
 

@@ -11,6 +11,15 @@ Usage: packhorse COMMAND [--config FILE]
   run        run the agent in the foreground
   check      look for mistakes in the config without running it
   status     what the running agent heard, keeps and delivered
+  history    what was sent where, and what was answered
+  devices    who is heard, how well, and who is not
+  watch      frames as they are heard
+  pause      send nothing to an integration for now
+  resume     go on sending to it
+  kick       the link is up: try now
+  dead       what an integration refused for good
+  replay     send dead letters, or what is kept, once more
+  purge      drop what waits for an integration
   decode     run a payload through a function of the config
   simulate   play a packet forwarder: send made-up uplinks to an agent
   demo       watch uplinks survive an outage; needs no config, no root
@@ -53,11 +62,102 @@ Asks the running agent through `control.socket` of the config.
 
 States: active; degraded (the last attempt failed); down (no success for 30 s);
 blocked (the far end refuses us: fix what the error names, it goes on by itself);
-inactive (enabled = false); removed (no longer in the config, backlog kept).
+paused (`packhorse resume` goes on); inactive (enabled = false); removed (no
+longer in the config, backlog kept until `packhorse purge`). `via`: the member
+of a failover group that is used now. OVERDUE: devices that should be heard.
 
   --json     one JSON object; a stable contract for scripts
 
 Exit codes: 0 answered, 2 no agent answers.";
+
+const HISTORY: &str = "\
+Usage: packhorse history [INTEGRATION] [--device NAME] [--since 2h] [--failed]
+                         [--json] [--config FILE]
+
+The last attempts of each integration, from memory: one entry an uplink, with
+its last attempt. How many are kept says `[history] records` of the config.
+
+  --device NAME   of this device alone: its name, DevEUI or DevAddr
+  --since 2h      not older than that: 30m, 2h, 7d
+  --failed        only what went wrong
+  --json          one object a line, with what was sent and answered
+
+Exit codes: 0 answered, 2 no agent answers or nothing has that name.";
+
+const DEVICES: &str = "\
+Usage: packhorse devices [--json] [--config FILE]
+
+Who was heard since the agent started, the last one first; configured devices
+that were not heard stand at the end. MISSED counts frame counters that never
+came: what the radio lost. OVERDUE: silent for longer than expect_every.
+
+Exit codes: 0 answered, 2 no agent answers.";
+
+const WATCH: &str = "\
+Usage: packhorse watch [--json] [--config FILE]
+
+Each frame as it is heard, also those that go no further; FATE says why. GAP
+counts the frame counters missing before it. What a function makes of a frame
+stands below it. Up to 4 may watch at a time; a slow connection misses frames
+and is told so.
+
+  --json     one object a line
+
+Exit codes: 0 ended, 2 no agent answers any more.";
+
+const PAUSE: &str = "\
+Usage: packhorse pause INTEGRATION [--config FILE]
+
+Sends nothing more to it; what is under way is finished. Uplinks for it are
+kept, over restarts, too. `packhorse resume INTEGRATION` goes on.
+
+Exit codes: 0 done, 1 it can't be, 2 no agent answers or nothing has that name.";
+
+const RESUME: &str = "\
+Usage: packhorse resume INTEGRATION [--config FILE]
+
+Goes on after `packhorse pause`, with the oldest uplink that waits.
+
+Exit codes: 0 done, 1 it can't be, 2 no agent answers or nothing has that name.";
+
+const KICK: &str = "\
+Usage: packhorse kick [--config FILE]
+
+The link is up: every integration that waits for its next attempt, blocked ones
+included, tries within two seconds.
+
+Exit codes: 0 done, 2 no agent answers.";
+
+const DEAD: &str = "\
+Usage: packhorse dead INTEGRATION [--json] [--config FILE]
+
+The uplinks that the far end refused for good, with the reason, the oldest
+first. They are kept until they are replayed, purged, or make room for others.
+
+Exit codes: 0 answered, 2 no agent answers or nothing has that name.";
+
+const REPLAY: &str = "\
+Usage: packhorse replay INTEGRATION (--dead | --since 2h [--all]) [--config FILE]
+
+Sends uplinks once more, under the ids they had, marked \"replay\": true.
+
+  --dead          the dead letters of this integration
+  --since 2h      what was heard within that time and is still in the spool;
+                  `spool.keep_delivered` says how long delivered uplinks stay
+  --all           also uplinks that were never meant for this integration
+
+Exit codes: 0 done, 1 it can't be, 2 no agent answers or nothing has that name.";
+
+const PURGE: &str = "\
+Usage: packhorse purge INTEGRATION [--yes] [--config FILE]
+
+Drops what waits for it and its dead letters, and counts them. Others keep
+theirs. An integration that is no longer in the config is forgotten with it; if
+another one has its name now, put the type before it: http:factory-api.
+
+  --yes, -y       do not ask
+
+Exit codes: 0 done, 1 it can't be, 2 no agent answers or nothing has that name.";
 
 const DECODE: &str = "\
 Usage: packhorse decode FUNCTION --hex PAYLOAD --port N [--json] [--config FILE]
@@ -110,6 +210,15 @@ pub(super) fn print(topic: Option<&str>) -> Exit {
         Some("run") => RUN,
         Some("check") => CHECK,
         Some("status") => STATUS,
+        Some("history") => HISTORY,
+        Some("devices") => DEVICES,
+        Some("watch") => WATCH,
+        Some("pause") => PAUSE,
+        Some("resume") => RESUME,
+        Some("kick") => KICK,
+        Some("dead") => DEAD,
+        Some("replay") => REPLAY,
+        Some("purge") => PURGE,
         Some("decode") => DECODE,
         Some("simulate") => SIMULATE,
         Some("demo") => DEMO,

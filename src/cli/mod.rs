@@ -3,14 +3,24 @@
 //! Exit codes: 0 done, 1 the thing asked about is bad, 2 wrong usage or no agent to ask.
 
 mod args;
+mod ask;
 mod check;
+mod dead;
 mod decode;
 mod demo;
+mod devices;
 mod help;
+mod history;
+mod kick;
 mod logging;
+mod pause;
+mod purge;
+mod replay;
 mod run;
 mod simulate;
 mod status;
+mod table;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -57,12 +67,26 @@ pub fn main() -> ExitCode {
         Command::Version => help::version(),
         Command::Run => run::run(&config, verbose),
         Command::Check => check::check(&config),
-        Command::Status { json } => status::status(&config, json),
+        Command::Status { json } => ended(status::status(&config, json)),
+        Command::History(options) => ended(history::history(&config, &options)),
+        Command::Devices { json } => ended(devices::devices(&config, json)),
+        Command::Watch { json } => ended(watch::watch(&config, json)),
+        Command::Pause { integration } => ended(pause::pause(&config, &integration)),
+        Command::Resume { integration } => ended(pause::resume(&config, &integration)),
+        Command::Kick => ended(kick::kick(&config)),
+        Command::Dead { integration, json } => ended(dead::dead(&config, &integration, json)),
+        Command::Replay(options) => ended(replay::replay(&config, &options)),
+        Command::Purge { integration, yes } => ended(purge::purge(&config, &integration, yes)),
         Command::Decode(options) => decode::decode(&config, &options),
         Command::Simulate(options) => simulate::simulate(&options),
         Command::Demo(options) => demo::demo(&options, verbose),
     };
     exit.into()
+}
+
+/// Commands that ask give up with `?` where there is no answer.
+fn ended(result: Result<Exit, Exit>) -> Exit {
+    result.unwrap_or_else(|exit| exit)
 }
 
 /// Prints a line of a command's result. A reader that has gone (`packhorse status | head -1`) is no error.

@@ -1,51 +1,23 @@
 //! `packhorse status`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
-use crate::config::Config;
-use crate::control::client;
 use crate::printable::printable;
 
+use super::ask::Agent;
+use super::table::{duration, list, number, size, text};
 use super::{Exit, say};
 
-pub(super) fn status(config: &Path, json: bool) -> Exit {
-    let socket = match socket_of(config) {
-        Ok(socket) => socket,
-        Err(exit) => return exit,
-    };
-    match client::get(&socket, "/status") {
-        Ok(status) => {
-            if json {
-                say(status);
-            } else {
-                say(table(&status));
-            }
-            Exit::Done
-        }
-        Err(error) => {
-            eprintln!("packhorse: {error}");
-            Exit::Usage
-        }
+pub(super) fn status(config: &Path, json: bool) -> Result<Exit, Exit> {
+    let status = Agent::of(config)?.get("/status")?;
+    if json {
+        say(status);
+    } else {
+        say(table(&status));
     }
-}
-
-/// Commands find the agent through its config. A config that has become bad must not hide a running agent, so only what
-/// makes the socket's path unknown stops them.
-fn socket_of(config: &Path) -> Result<PathBuf, Exit> {
-    match Config::load(config) {
-        Ok(loaded) => Ok(loaded.config.control.socket.value.clone()),
-        Err(problems) => {
-            for problem in problems.iter().filter(|problem| problem.is_error()) {
-                eprintln!("{problem}");
-            }
-            eprintln!(
-                "packhorse: the config does not say where the agent is; `packhorse check` lists its mistakes"
-            );
-            Err(Exit::Usage)
-        }
-    }
+    Ok(Exit::Done)
 }
 
 /// A screen that fits 80 columns.
@@ -54,7 +26,12 @@ fn table(status: &Value) -> String {
     if let Some(aside) = status.pointer("/spool/set_aside").filter(|aside| !aside.is_null()) {
         lines.push(format!("  SET ASIDE {}: {}", text(aside, "path"), text(aside, "reason")));
     }
-    let integrations = status.get("integrations").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let overdue: Vec<String> =
+        list(status, "overdue").iter().filter_map(Value::as_str).map(printable).collect();
+    if !overdue.is_empty() {
+        lines.push(format!("OVERDUE {} (`packhorse devices` says since when)", overdue.join(", ")));
+    }
+    let integrations = list(status, "integrations");
     lines.push(String::new());
     if integrations.is_empty() {
         lines.push("no integrations".into());
@@ -63,6 +40,7 @@ fn table(status: &Value) -> String {
     lines.push(row(["INTEGRATION", "TYPE", "STATE", "BACKLOG", "OLDEST", "DELIVERED", "DEAD", "LOST"]));
     for integration in integrations {
         lines.push(integration_row(integration));
+        lines.extend(progress(integration));
         if let Some(error) = integration.get("last_error").filter(|error| !error.is_null()) {
             let time = text(error, "time");
             let time = time.split('.').next().unwrap_or_default();
@@ -97,14 +75,31 @@ fn spool(status: &Value) -> String {
         Some(trouble) => format!(" ({})", printable(trouble)),
         None => String::new(),
     };
+    let kept = match number(spool, "kept") {
+        0 => String::new(),
+        kept => format!(" ({kept} kept)"),
+    };
     format!(
-        "spool {}{trouble}: {} uplinks, {} of {}, {}",
+        "spool {}{trouble}: {} uplinks{kept}, {} of {}, {}",
         text(spool, "state"),
         number(spool, "records"),
         size(number(spool, "bytes")),
         size(number(spool, "max_size")),
         text(spool, "path")
     )
+}
+
+/// What a group goes through now, and how a replay is getting on.
+fn progress(integration: &Value) -> Option<String> {
+    let via = integration.get("via").and_then(Value::as_str);
+    let via = via.map(|via| format!("via {}", printable(via)));
+    let replay = integration.get("replay").filter(|replay| !replay.is_null());
+    let replay = replay.map(|replay| match number(replay, "missed") {
+        0 => format!("replay: {} left", number(replay, "left")),
+        missed => format!("replay: {} left, {missed} gone before their turn", number(replay, "left")),
+    });
+    let parts: Vec<String> = via.into_iter().chain(replay).collect();
+    (!parts.is_empty()).then(|| format!("  {}", parts.join("; ")))
 }
 
 fn integration_row(integration: &Value) -> String {
@@ -130,33 +125,6 @@ fn row(cells: [&str; 8]) -> String {
     format!("{name:<20} {kind:<4} {state:<8} {backlog:>9} {oldest:>7} {delivered:>10} {dead:>5} {lost:>6}")
 }
 
-fn text(value: &Value, key: &str) -> String {
-    printable(value.get(key).and_then(Value::as_str).unwrap_or("-"))
-}
-
-fn number(value: &Value, key: &str) -> u64 {
-    value.get(key).and_then(Value::as_u64).unwrap_or(0)
-}
-
-/// Two units are enough to act on.
-fn duration(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) => format!("{minutes}m{}s", seconds % 60),
-        (0, ..) => format!("{hours}h{minutes}m"),
-        _ => format!("{days}d{hours}h"),
-    }
-}
-
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_024 => format!("{bytes} B"),
-        1_024..1_048_576 => format!("{} KiB", bytes / 1_024),
-        _ => format!("{}.{} MiB", bytes / 1_048_576, bytes % 1_048_576 * 10 / 1_048_576),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,14 +136,25 @@ mod tests {
             "dropped": { "crc-bad": 3 },
             "spool": { "state": "ok", "trouble": null, "path": "/var/lib/packhorse/spool.redb", "records": 1_000,
                        "bytes": 260_000, "max_size": 67_108_864, "set_aside": null },
-            "integrations": [{ "name": "factory-api", "type": "http", "enabled": true, "state": "down",
+            "overdue": ["silo-7"],
+            "integrations": [{ "name": "factory-api", "via": "backup", "replay": { "left": 12, "missed": 0 }, "type": "http", "enabled": true, "state": "down",
                 "backlog": 1_000, "oldest_s": 725, "delivered": 300, "dead_letters": 1, "dropped": { "expired": 2 },
                 "last_error": { "layer": "tcp", "message": "connection refused\u{1b}[31m",
                                 "time": "2026-11-23T20:21:03.000001Z" } }]
         });
         let table = table(&status);
         assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
-        for part in ["barn-roof", "3h12m", "crc-bad 3", "12m5s", "down", "1000", "tcp: connection refused"] {
+        for part in [
+            "barn-roof",
+            "3h12m",
+            "crc-bad 3",
+            "12m5s",
+            "down",
+            "1000",
+            "tcp: connection refused",
+            "silo-7",
+            "via backup; replay: 12 left",
+        ] {
             assert!(table.contains(part), "{part} is missing in\n{table}");
         }
         assert!(!table.contains('\u{1b}'));

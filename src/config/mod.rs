@@ -60,3 +60,5 @@ pub use load::Loaded;
 pub use problem::{Place, Problem, Severity};
 pub use schema::*;
 pub use secret::Secret;
+pub(crate) use suggest::nearest;
+pub(crate) use units::duration;

@@ -5,7 +5,7 @@ const LONGEST: usize = 64;
 
 /// The candidate that `word` most likely stands for, if any is near: a third of its letters may be wrong, at least one.
 /// Case and `-` for `_` count as nothing.
-pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if word.is_empty() || word.len() > LONGEST {
         return None;
     }

@@ -15,7 +15,7 @@ pub(super) const TIME_UNITS: &str = "units are ms, s, m, h and d, largest first,
 pub(super) const SIZE_UNITS: &str = "units are B, KiB, MiB and GiB, as in \"64MiB\"";
 
 /// Reads a duration: whole numbers, each with a unit, in falling order of the units.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut milliseconds = 0u64;
     let mut below = u64::MAX;

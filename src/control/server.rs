@@ -5,20 +5,22 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::orders::{Asked, Order};
-use super::status::StatusSource;
+use super::answer::{self, Answer};
+use super::api::Api;
+use super::request::{HEAD_BYTES, Request};
 
 /// RULES S35.
-const CONNECTIONS: usize = 8;
-const HEAD_BYTES: usize = 2_048;
-const REQUEST_TIME: Duration = Duration::from_secs(5);
+pub(super) const CONNECTIONS: usize = 8;
+
+/// How long a request may take to arrive, and likewise its answer to leave. What is asked takes the time that it takes.
+pub(super) const REQUEST_TIME: Duration = Duration::from_secs(5);
 
 /// Read and write for owner and group.
 const MODE: u32 = 0o660;
@@ -72,27 +74,19 @@ impl Server {
         Ok(Server { listener, path: path.to_owned() })
     }
 
-    /// Answers until dropped.
-    pub async fn serve(&self, status: Arc<StatusSource>, orders: mpsc::Sender<Asked>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+    /// Answers until dropped; whoever watches is let go by that, too.
+    pub async fn serve(&self, api: Api) {
+        let mut connections = JoinSet::new();
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let (status, orders) = (Arc::clone(&status), orders.clone());
-                    tokio::spawn(async move {
-                        let answered =
-                            tokio::time::timeout(REQUEST_TIME, answer(stream, &status, &orders)).await;
-                        if !matches!(answered, Ok(Ok(()))) {
-                            log::debug!("control: a request was broken off");
-                        }
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    log::warn!("control: {error}");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
+            tokio::select! {
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                accepted = self.listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+                    Ok((stream, _)) => _ = connections.spawn(serve_one(stream, api.clone())),
+                    Err(error) => {
+                        log::warn!("control: {error}");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                },
             }
         }
     }
@@ -105,42 +99,25 @@ impl Drop for Server {
     }
 }
 
-async fn answer(
-    mut stream: UnixStream,
-    status: &StatusSource,
-    orders: &mpsc::Sender<Asked>,
-) -> io::Result<()> {
-    let head = read_head(&mut stream).await?;
-    let (code, body) = match request_of(&head) {
-        Some(("GET", "/status")) => ("200 OK", status.snapshot().to_string()),
-        Some(("POST", "/reload")) => ordered(orders, Order::Reload).await,
-        Some((_, "/status")) => ("405 Method Not Allowed", error_body("only GET is allowed here")),
-        Some(_) => ("404 Not Found", error_body("this version answers GET /status")),
-        None => ("400 Bad Request", error_body("not an HTTP/1.1 request")),
+async fn serve_one(mut stream: UnixStream, api: Api) {
+    let Ok(Ok(request)) = timeout(REQUEST_TIME, read_request(&mut stream)).await else {
+        log::debug!("control: a request was broken off");
+        return;
     };
-    let head = format!(
-        "HTTP/1.1 {code}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await
-}
-
-async fn ordered(orders: &mpsc::Sender<Asked>, order: Order) -> (&'static str, String) {
-    let (reply, answer) = oneshot::channel();
-    let gone = Err("the agent is stopping".to_owned());
-    let answer = match orders.send(Asked { order, reply }).await {
-        Ok(()) => answer.await.unwrap_or(gone),
-        Err(_) => gone,
+    let answer = match &request {
+        Some(request) => api.answer(request).await,
+        None => Answer::bad("not an HTTP/1.1 request of at most 2 KiB"),
     };
+    let sent = timeout(REQUEST_TIME, answer::send(&mut stream, &answer)).await;
     match answer {
-        Ok(text) => ("200 OK", serde_json::json!({ "changed": text }).to_string()),
-        Err(why) => ("409 Conflict", error_body(&why)),
+        Answer::Lines(watching) if matches!(sent, Ok(Ok(()))) => watching.stream_to(stream).await,
+        // Whoever has gone has no use for the rest.
+        _ => _ = timeout(REQUEST_TIME, stream.shutdown()).await,
     }
 }
 
-async fn read_head(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+/// Reads a request up to the end of its head; `None`: it is none.
+pub(super) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Request>> {
     let mut head = Vec::new();
     let mut buffer = [0u8; 512];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() <= HEAD_BYTES {
@@ -149,18 +126,5 @@ async fn read_head(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
             n => head.extend(buffer.iter().take(n)),
         }
     }
-    Ok(head)
-}
-
-/// Method and path of a request.
-fn request_of(head: &[u8]) -> Option<(&str, &str)> {
-    let text = std::str::from_utf8(head).ok()?;
-    let mut words = text.lines().next()?.split(' ');
-    let (method, path, version) = (words.next()?, words.next()?, words.next()?);
-    (version.starts_with("HTTP/1.") && text.contains("\r\n\r\n") && head.len() <= HEAD_BYTES)
-        .then_some((method, path))
-}
-
-fn error_body(message: &str) -> String {
-    serde_json::json!({ "error": message }).to_string()
+    Ok(Request::parse(&head))
 }

@@ -2,16 +2,19 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, rfc3339};
-use crate::delivery::LaneStatus;
+use crate::delivery::{LaneStatus, LinkUp};
 use crate::history::History;
 use crate::metrics::{DoorCounters, DropReason};
-use crate::spool::{AccountView, View};
+use crate::render::Interpreter;
+use crate::sightings::{Sightings, Who};
+use crate::spool::{AccountView, Operator, View};
 use crate::uplink::Moment;
 
 /// An integration of the config, and where its lane shows its status.
@@ -32,10 +35,16 @@ pub struct IntegrationStatus {
 /// What becomes known once the spool is open.
 #[derive(Debug)]
 pub struct Delivering {
-    /// The spool.
-    pub view: watch::Receiver<Arc<View>>,
-    /// The integrations, in the order of the config.
+    /// What can be asked of the spool.
+    pub operator: Operator,
+    /// The integrations, in the order of the config, then the failover groups.
     pub integrations: Vec<IntegrationStatus>,
+    /// Wakes the lanes.
+    pub link_up: LinkUp,
+    /// What uplinks mean.
+    pub interpreter: Interpreter,
+    /// Devices that must not be silent for longer than this, by name.
+    pub expected: Vec<(String, Duration)>,
 }
 
 /// Everything that a status is made of.
@@ -49,6 +58,8 @@ pub struct StatusSource {
     pub spool_max_size: u64,
     /// The door.
     pub counters: Arc<DoorCounters>,
+    /// Who is heard.
+    pub sightings: Sightings,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// When the agent started, boot clock.
@@ -75,10 +86,21 @@ impl StatusSource {
         self.delivering.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The status now.
+    /// Why uplinks can't be stored as they should; `None`: all is well.
+    pub fn trouble(&self) -> Option<String> {
+        match self.delivering() {
+            Some(delivering) => delivering.operator.view().trouble.clone(),
+            None => {
+                let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                Some(if opening.is_empty() { "the spool is being opened".to_owned() } else { opening })
+            }
+        }
+    }
+
+    /// The status now. Costs the same whatever the backlog: nothing is read from the disk.
     pub fn snapshot(&self) -> Value {
         let delivering = self.delivering();
-        let view = delivering.as_ref().map(|delivering| delivering.view.borrow().clone());
+        let view = delivering.as_ref().map(|delivering| delivering.operator.view());
         let integrations = match (&delivering, &view) {
             (Some(delivering), Some(view)) => self.integrations(delivering, view),
             _ => Vec::new(),
@@ -88,13 +110,21 @@ impl StatusSource {
             "version": env!("CARGO_PKG_VERSION"),
             "gateway": self.gateway,
             "time": rfc3339(self.clock.wall_us()),
+            "time_trusted": self.clock.trusted(),
             "uptime_s": uptime_ns / 1_000_000_000,
             "heard": self.counters.heard_total(),
             "committed": view.as_ref().map_or(0, |view| view.committed),
             "dropped": self.dropped(),
             "spool": self.spool(view.as_deref()),
             "integrations": integrations,
+            "overdue": self.overdue(),
         })
+    }
+
+    /// Devices that are silent for longer than they may be.
+    fn overdue(&self) -> Vec<String> {
+        let rows = self.sightings.rows().into_iter().filter(|row| row.overdue);
+        rows.filter_map(|row| if let Who::Device(name) = row.who { Some(name) } else { None }).collect()
     }
 
     fn dropped(&self) -> Map<String, Value> {
@@ -169,7 +199,7 @@ impl StatusSource {
     }
 
     /// Seconds since then; by the boot clock where it is the same boot, else by the wall clock.
-    fn age_s(&self, at: Moment) -> Option<u64> {
+    pub(super) fn age_s(&self, at: Moment) -> Option<u64> {
         if at.boot_id == self.clock.boot_id() {
             return Some(self.clock.boot_ns().saturating_sub(at.boot_ns) / 1_000_000_000);
         }

@@ -31,6 +31,10 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [State; 6] =
+        [State::Active, State::Inactive, State::Degraded, State::Paused, State::Down, State::Blocked];
+
     /// As in `status`.
     pub fn as_str(self) -> &'static str {
         match self {

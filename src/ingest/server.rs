@@ -19,8 +19,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::lorawan;
+use crate::lorawan::{self, Device};
 use crate::metrics::{DoorCounters, DropReason};
+use crate::sightings::{ACCEPTED, Sighting, Sightings, Who};
 use crate::source::server::{FromServer, Told};
 use crate::spool::{Appender, Closed, Note, ReadError, Routed, Tail};
 use crate::uplink::{Flags, Kind, TimeSource, Uplink};
@@ -58,6 +59,8 @@ pub struct Server {
     pub spool: Appender,
     /// Where it is counted.
     pub counters: Arc<DoorCounters>,
+    /// Who is heard.
+    pub sightings: Sightings,
     /// What came before.
     pub known: KnownIds,
 }
@@ -131,6 +134,11 @@ impl Server {
             sorted.ids.push(id);
             let device = rooms.devices.of_eui(told.dev_eui);
             let routes = rooms.router.routes(Kind::App, device, told.f_port);
+            let seen = sighting_of(&told, device);
+            let uplink = uplink_of(source, told, id);
+            let watched = self.sightings.is_watched().then(|| Arc::new(uplink.clone()));
+            let fate = if routes.is_empty() { DropReason::Unrouted.as_str() } else { ACCEPTED };
+            self.sightings.note(Sighting { fate, uplink: watched, ..seen });
             if routes.is_empty() {
                 self.counters.dropped(DropReason::Unrouted, 1);
                 continue;
@@ -138,9 +146,27 @@ impl Server {
             if given.is_some() {
                 self.known.add(id);
             }
-            sorted.fresh.push(Routed { uplink: uplink_of(source, told, id), routes });
+            sorted.fresh.push(Routed { uplink, routes });
         }
         sorted
+    }
+}
+
+/// A repeat is none of its own.
+fn sighting_of(told: &Told, device: Option<&Device>) -> Sighting {
+    Sighting {
+        who: device.map_or(Who::Told(told.dev_eui), |device| Who::Device(device.name.clone())),
+        dev_eui: Some(told.dev_eui),
+        dev_addr: None,
+        kind: Kind::App,
+        f_cnt: told.f_cnt,
+        f_port: told.f_port,
+        len: told.text.len(),
+        rx: told.rx.clone(),
+        at: told.at,
+        fate: "",
+        gap: 0,
+        uplink: None,
     }
 }
 

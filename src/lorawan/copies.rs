@@ -11,8 +11,6 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use crate::uplink::Rx;
-
 /// Copies of one transmission arrive within this (RULES S19).
 const COPY_WINDOW: Duration = Duration::from_millis(200);
 
@@ -76,13 +74,6 @@ impl Copies {
     }
 }
 
-/// How well a copy was heard, as Basics Station rates it: 8 x SNR (dB) + RSSI (dBm). A copy that says nothing is worst.
-pub fn quality(rx: &Rx) -> f32 {
-    let (snr, rssi) = (rx.snr_db.unwrap_or(-32.0), rx.rssi_dbm.unwrap_or(-200.0));
-    let quality = 8.0 * snr + rssi;
-    if quality.is_finite() { quality } else { f32::MIN }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,14 +100,5 @@ mod tests {
         }
         assert_eq!((copies.heard.len(), copies.order.len()), (REMEMBERED, REMEMBERED));
         assert_eq!(copies.hear(&0u32.to_le_bytes(), 20_000 * MS), Hearing::First, "long forgotten");
-    }
-
-    #[test]
-    fn the_better_copy_wins() {
-        let rx = |snr: f32, rssi: f32| Rx { snr_db: Some(snr), rssi_dbm: Some(rssi), ..Rx::default() };
-        assert!(quality(&rx(9.0, -60.0)) > quality(&rx(8.0, -60.0)));
-        assert!(quality(&rx(9.0, -60.0)) > quality(&rx(9.0, -61.0)));
-        assert!(quality(&rx(-20.0, -120.0)) > quality(&Rx::default()));
-        assert!(quality(&rx(f32::NAN, -60.0)) < quality(&rx(-20.0, -140.0)));
     }
 }

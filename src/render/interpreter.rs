@@ -88,6 +88,11 @@ impl Snapshot {
         }
     }
 
+    /// The configured devices.
+    pub fn devices(&self) -> &Arc<Devices> {
+        &self.devices
+    }
+
     /// What `uplink` means, if no function has to be asked for it.
     pub fn interpret_now<'a>(&'a self, uplink: &'a Uplink, function: Option<&str>) -> Option<Meaning<'a>> {
         let message = self.message(uplink);

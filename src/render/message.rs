@@ -81,7 +81,7 @@ impl<'a> Message<'a> {
             adr: None,
             payload: None,
             decoding: Decoding::default(),
-            replay: false,
+            replay: uplink.flags.replayed,
         };
         match uplink.kind {
             Kind::Lorawan => {

@@ -84,6 +84,7 @@ pub use jobs::CommandError;
 pub use kept::Gone;
 pub use losses::LossRange;
 pub use open::{Backend, Deaths, OpenBackend, OpenError, SetAside};
+pub use operator::Operator;
 pub use record::Entry;
 pub use replay::{ReplayReport, ReplayView};
 pub use settings::Settings;
@@ -275,6 +276,16 @@ impl Spool {
     pub fn routes_of(&self, account: AccountId) -> Result<Vec<(RouteId, String)>, ReadError> {
         let database = self.shared.get().ok_or(ReadError::Reopening)?;
         values::read_routes(&database, account).map_err(|error| ReadError::Storage(error.to_string()))
+    }
+
+    /// What an operator can ask of it: a handle that is cheap to clone and keeps nothing open.
+    pub fn operator(&self) -> Operator {
+        Operator {
+            shared: Arc::clone(&self.shared),
+            clock: Arc::clone(&self.clock),
+            append: self.append.clone(),
+            view: self.view.clone(),
+        }
     }
 
     /// What the spool is like now, and a signal when it changes.

@@ -1,8 +1,11 @@
 //! What an operator can ask of the spool; see [`jobs`](super::jobs) for how it gets done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::Clock;
 
 use super::account::AccountId;
 use super::dead::{self, DeadLetter};
@@ -10,9 +13,24 @@ use super::jobs::{Asked, Command, CommandError};
 use super::losses::{self, LossRange};
 use super::replay::{LookBack, ReplayReport};
 use super::writer::Message;
-use super::{ReadError, Spool};
+use super::{ReadError, Shared, View};
 
-impl Spool {
+/// The operator's side of the spool. Cloning it shares it; it keeps nothing open: once the spool is closed, every answer
+/// says so.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    pub(super) shared: Arc<Shared>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) append: mpsc::Sender<Message>,
+    pub(super) view: watch::Receiver<Arc<View>>,
+}
+
+impl Operator {
+    /// What the spool is like now.
+    pub fn view(&self) -> Arc<View> {
+        self.view.borrow().clone()
+    }
+
     /// Dead letters of an account, the oldest first: at most `limit` of them, from the place `from` on. Blocking, and
     /// short.
     ///

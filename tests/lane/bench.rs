@@ -175,17 +175,17 @@ impl Bench {
 
     /// Says that we are paused, or go on.
     pub(crate) async fn pause(&self, paused: bool) {
-        self.hold(self.spool().set_paused(self.routes[0].1, paused)).await.unwrap();
+        self.hold(self.spool().operator().set_paused(self.routes[0].1, paused)).await.unwrap();
     }
 
     /// Purges us.
     pub(crate) async fn purge(&self) -> u64 {
-        self.hold(self.spool().purge(self.routes[0].1, false)).await.unwrap()
+        self.hold(self.spool().operator().purge(self.routes[0].1, false)).await.unwrap()
     }
 
     /// Sends us once more what was heard within `since`; how many that are.
     pub(crate) async fn replay_since(&self, since: Duration) -> u64 {
-        self.hold(self.spool().replay_since(self.routes[0].1, since, false)).await.unwrap().n
+        self.hold(self.spool().operator().replay_since(self.routes[0].1, since, false)).await.unwrap().n
     }
 
     /// Waits until nothing is left for us, while time passes.

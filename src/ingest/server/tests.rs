@@ -58,6 +58,7 @@ impl Stage {
             .1,
             spool: spool.appender(),
             counters: Arc::clone(&counters),
+            sightings: crate::sightings::Sightings::new(),
             known: known_ids(spool.notes(), &spool.tail()).unwrap(),
         };
         let (send, queue) = mpsc::channel(IN_HAND);

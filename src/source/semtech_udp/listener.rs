@@ -257,13 +257,25 @@ impl Door {
             self.acknowledge(ack, from);
         }
         if let Message::PushData { gateway, json } = datagram.message {
-            codec::parse_push(json, gateway, at, |result| {
-                let handed_over = result.and_then(|heard| self.hand_over(heard, gateway, at));
-                match handed_over {
+            // Copies of one transmission, by several antennas, are one uplink (RULES S19).
+            let mut heard: Vec<Heard> = Vec::new();
+            codec::parse_push(json, gateway, at, |result| match result {
+                Ok(next) => match heard.iter_mut().find(|first| first.phy == next.phy) {
+                    Some(first) => {
+                        first.rx.keep_better(next.rx);
+                        self.counters.heard();
+                        self.counters.dropped(DropReason::Duplicate, 1);
+                    }
+                    None => heard.push(next),
+                },
+                Err(reason) => self.refuse(reason, from, None),
+            });
+            for heard in heard {
+                match self.hand_over(heard, gateway, at) {
                     Ok(()) => self.counters.heard(),
                     Err(reason) => self.refuse(reason, from, None),
                 }
-            });
+            }
         }
     }
 
