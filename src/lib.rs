@@ -8,7 +8,7 @@
 //!    v
 //!  source     parses leniently; acknowledges a forwarder at once ──────> Heard
 //!    v        and a network server when its uplink is safe
-//!  lorawan    reads the header, gives the uplink its id ───────────────> Uplink
+//!  lorawan    whose it is (MIC, counter), folds copies, makes its id ──> Uplink
 //!    v
 //!  flow       decides the routes (which integrations) ─────────────────> Uplink + routes
 //!    v
@@ -16,7 +16,7 @@
 //!    v
 //!  delivery   one lane an integration: lease, order, back off, settle
 //!    v
-//!  render     what is sent for an uplink: body, topic, URL
+//!  render     what is sent for an uplink: decrypted, decoded by a function, in a format: body, topic, URL
 //!    v
 //!  integration  HTTP, MQTT ──> the far end acknowledges ──> settled
 //! ```

@@ -63,6 +63,35 @@ fn an_uplink_arrives_decoded() {
     );
 }
 
+/// The codec in `config/examples`, with the frame that README and devices.md show.
+#[test]
+fn the_example_codec_decodes_as_the_readme_says() {
+    let (endpoint, arrivals) = endpoint();
+    let config = device(1, "function = \"silo-level\"\nvariables = { height_cm = \"400\" }")
+        + &device(2, "function = \"silo-level\"")
+        + &table("silo-level", "")
+        + &http("api", endpoint.address(), "parallel = 1");
+    let site = Site::new(&config);
+    function(&site, "silo-level", include_str!("../../config/examples/functions/silo-level.js"));
+    let agent = site.start();
+    let measurement = [0x08, 0x98, 0xff, 0x9c, 0x96];
+    let (mut with_height, mut without) = (sensor(1), sensor(2));
+    let frames = [
+        with_height.uplink(2, &measurement),
+        with_height.uplink(3, &[1]),
+        with_height.uplink(2, &[1]),
+        without.uplink(2, &measurement),
+    ];
+    site.forwarder().send_phys(&frames).unwrap();
+    let uplinks = uplinks(&arrivals, 4, &agent);
+    assert_eq!(uplinks[0]["payload"], "CJj/nJY=");
+    let decoded = json!({ "distance_cm": 220, "temperature": -10, "battery": 3, "level_cm": 180 });
+    assert_eq!(uplinks[0]["decoded"], decoded);
+    assert_eq!(uplinks[1]["decoded"], json!({ "lid_open": true }));
+    assert_eq!(uplinks[2]["decode_errors"], json!(["a measurement has 5 bytes, not 1"]));
+    assert_eq!(uplinks[3]["decode_warnings"], json!(["no height_cm, so no level"]));
+}
+
 /// Each is called on its own port; the text that its error must have.
 const ATTACKS: &[(&str, &str)] = &[
     ("while(1){}", "time limit"),

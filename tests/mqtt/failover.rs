@@ -110,7 +110,9 @@ impl Clerk {
         let (saying, counting) = (Arc::clone(&says), Arc::clone(&asked));
         tokio::spawn(async move {
             loop {
-                let mut peer = fake.answer(saying.load(Ordering::SeqCst)).await;
+                let mut peer = fake.accept().await;
+                assert_eq!(peer.read().await, Packet::Connect);
+                peer.connack(saying.load(Ordering::SeqCst), &[]).await;
                 counting.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
                     while let Packet::Publish { packet_id, .. } = peer.read().await {
