@@ -19,7 +19,7 @@ use super::link::LinkUp;
 use super::outcome::{Blame, Failure, Outcome, Receipt, Report};
 use super::pace::Pace;
 use super::status::LaneStatus;
-use super::window::{Lease, Window};
+use super::window::{Beside, Lease, Window};
 
 /// Record refusals in a row, over two devices or more, that blame the endpoint after all (RULES S1).
 const REFUSALS_THAT_BLOCK: u32 = 20;
@@ -144,6 +144,25 @@ impl Lane {
         }
         self.show(|_| {});
         Some(lease)
+    }
+
+    /// One more record for the request that `first` is for (RULES S16): the next one, whatever the lane's state, for it is
+    /// the same attempt.
+    pub fn try_next_beside(&mut self, first: &Lease) -> Beside {
+        self.look();
+        let now = Instant::now();
+        let beside = self.window.lease_beside(first, self.pace.wait_until(now).is_none());
+        if matches!(&beside, Beside::Leased(lease) if lease.has_waited) {
+            self.pace.take(now);
+        }
+        self.show(|_| {});
+        beside
+    }
+
+    /// Gives a lease back that was not sent after all: no attempt was made.
+    pub fn put_back(&mut self, lease: Lease) {
+        self.window.put_back(&lease);
+        self.show(|_| {});
     }
 
     /// Waits for the next record that may be sent. Safe to cancel: a record is leased only when it is returned.

@@ -45,4 +45,4 @@ pub use backoff::Backoff;
 pub use lane::{Lane, LaneSettings, Ordering};
 pub use link::{LinkUp, Stop, Stopper};
 pub use status::{LaneStatus, LastError, State};
-pub use window::Lease;
+pub use window::{Beside, Lease};

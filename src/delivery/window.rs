@@ -56,6 +56,17 @@ pub struct Lease {
     pub extra: bool,
 }
 
+/// The answer to [`Lane::try_next_beside`](super::Lane::try_next_beside).
+#[derive(Debug)]
+pub enum Beside {
+    /// Another record for the same request.
+    Leased(Lease),
+    /// Nothing more has been heard so far.
+    NotYet,
+    /// The request is complete: what comes next does not belong into it.
+    Never,
+}
+
 #[derive(Debug)]
 pub(super) struct Item {
     /// The first number that is settled along with this record: those in between are not ours.
@@ -163,9 +174,42 @@ impl Window {
 
     /// Leases the next record that its order allows; one that has waited only if `may_catch_up`.
     pub(super) fn lease(&mut self, epoch: u64, may_catch_up: bool) -> Option<Lease> {
-        let generation = self.generation?;
         let at = self.pick().filter(|(_, has_waited)| may_catch_up || !has_waited);
         let (at, has_waited) = at?;
+        self.lease_at(at, has_waited, epoch)
+    }
+
+    /// Leases the next record as well, if it goes out in the same variant as `first`, which is under way.
+    pub(super) fn lease_beside(&mut self, first: &Lease, may_catch_up: bool) -> Beside {
+        if self.generation != Some(first.generation) || self.paused {
+            return Beside::Never;
+        }
+        let Some((at, has_waited)) = self.pick() else {
+            let all_leased = self.items.iter().all(|item| item.leased);
+            let has_room = self.room() > 0 && self.held_bytes() < WINDOW_BYTES;
+            return if all_leased && has_room { Beside::NotYet } else { Beside::Never };
+        };
+        let variant = self.items.get(at).and_then(|item| item.variants.front()).copied().unwrap_or_default();
+        if variant != first.variant {
+            return Beside::Never;
+        }
+        if has_waited && !may_catch_up {
+            return Beside::NotYet;
+        }
+        self.lease_at(at, has_waited, first.epoch).map_or(Beside::Never, Beside::Leased)
+    }
+
+    /// Ends a lease of a record that was not sent after all: as if it had never been made.
+    pub(super) fn put_back(&mut self, lease: &Lease) {
+        let attempts = self.give_back(lease).map(|item| item.attempts.saturating_sub(1));
+        let item = self.items.iter_mut().find(|item| item.seq == lease.seq);
+        if let (Some(attempts), Some(item)) = (attempts, item) {
+            item.attempts = attempts;
+        }
+    }
+
+    fn lease_at(&mut self, at: usize, has_waited: bool, epoch: u64) -> Option<Lease> {
+        let generation = self.generation?;
         let item = self.items.get_mut(at)?;
         item.leased = true;
         Some(Lease {

@@ -71,7 +71,7 @@ impl Integration {
     /// How its lane keeps order.
     pub fn ordering(&self) -> Ordering {
         match self {
-            Integration::Http(_) => Ordering::PerKey,
+            Integration::Http(http) => http.ordering(),
             Integration::Mqtt(_) => Ordering::Stream,
             Integration::Group(group) => group.ordering(),
         }

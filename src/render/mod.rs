@@ -111,6 +111,14 @@ impl Renderer {
         Renderer { shape: Shape::Format(format), content: self.content.clone() }
     }
 
+    /// Whether every body is one JSON value.
+    pub fn makes_json(&self) -> bool {
+        match &self.shape {
+            Shape::Format(_) => self.content.kind() == BodyKind::Json,
+            Shape::Template(_, kind) => *kind == BodyKind::Json,
+        }
+    }
+
     /// The body.
     ///
     /// # Errors

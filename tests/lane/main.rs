@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod bench;
+mod beside;
 mod live_first;
 mod model;
 mod operator;

@@ -1,4 +1,4 @@
-//! MQTT 5: what a broker says, and what becomes of it (RULES S1, S15, S18).
+//! MQTT 5: what a broker says, and what becomes of it (RULES S1, S15, S18). In real time, but for what waits for a timer.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn error(world: &World) -> packhorse::delivery::LastError {
 }
 
 /// CONNACK: what is the configuration's fault blocks, what passes is tried again; each is named, with what to check.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn connack_reasons() {
     let keys = format!("{V5}username = \"gw\"\npassword = \"hunter2\"\n");
     for (code, state, words) in [
@@ -61,7 +61,7 @@ async fn connack_reasons() {
 }
 
 /// A broker of the older version answers in it, or hangs up: the message says what to set.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_broker_that_speaks_the_older_version_is_recognised() {
     let fake = Fake::listen().await;
     let mut world = World::start_here(fake.port(), V5, &[]).await;
@@ -75,7 +75,7 @@ async fn a_broker_that_speaks_the_older_version_is_recognised() {
 }
 
 /// PUBACK and PUBREC: 0x90 and 0x99 are the record's fault and make a dead letter of it alone.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_refused_record_is_a_dead_letter_and_holds_up_nobody() {
     for (qos, kind) in [(1, PUBACK), (2, PUBREC)] {
         for code in [0x90, 0x99] {
@@ -115,7 +115,7 @@ async fn a_refused_record_is_a_dead_letter_and_holds_up_nobody() {
 }
 
 /// S15: any other refusal ends the connection, so that nothing overtakes the record; nothing is given up for it.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn any_other_refusal_ends_the_session_and_gives_nothing_up() {
     for (qos, kind, code, state) in [
         (1, PUBACK, 0x80, State::Degraded),
@@ -148,12 +148,13 @@ async fn any_other_refusal_ends_the_session_and_gives_nothing_up() {
         assert_eq!(peer.publishes(1).await[0].1, 0, "the same one first, alone");
         let account = ours(&world.bench.view()).clone();
         assert_eq!((account.backlog, account.dead_letters), (2, 0), "{code:#x}");
+        drop(peer);
         world.stop().await;
     }
 }
 
 /// No subscriber is no refusal.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn no_matching_subscribers_is_a_receipt() {
     for (qos, kind) in [(1, PUBACK), (2, PUBREC)] {
         let fake = Fake::listen().await;
@@ -171,7 +172,7 @@ async fn no_matching_subscribers_is_a_receipt() {
 }
 
 /// A DISCONNECT names its reason; some of them say that we are not wanted.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn the_reason_of_a_disconnect_is_named() {
     for (code, state, words) in [
         (0x87, State::Blocked, "not authorized"),
@@ -189,12 +190,13 @@ async fn the_reason_of_a_disconnect_is_named() {
         world.wait_for_state(state).await;
         let message = error(&world).message;
         assert!(message.contains(words), "{message}");
+        drop(peer);
         world.stop().await;
     }
 }
 
 /// What is about the sending goes along as user properties; the body is the same on every attempt.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn properties_say_what_is_about_the_sending() {
     let fake = Fake::listen().await;
     let world = World::start_here(fake.port(), V5, &devices(&[1])).await;
@@ -216,7 +218,7 @@ async fn properties_say_what_is_about_the_sending() {
 }
 
 /// Maximum packet size: what is larger is a dead letter without having been sent; what just fits is sent.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn what_is_too_large_for_this_broker_is_never_sent() {
     let fake = Fake::listen().await;
     // Fixed header 3, topic 9, packet id 2, and the properties: length 1, content type 19, id 43, attempt 13.
@@ -239,7 +241,7 @@ async fn what_is_too_large_for_this_broker_is_never_sent() {
 }
 
 /// Receive maximum: no more publishes wait for their answers than the broker allows.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn receive_maximum_is_the_window() {
     let fake = Fake::listen().await;
     let mut world = World::start_here(fake.port(), V5, &devices(&[1, 2, 3, 4, 5])).await;
@@ -256,7 +258,7 @@ async fn receive_maximum_is_the_window() {
 }
 
 /// A broker that allows none breaks the protocol, and one that acknowledges nothing can't be used: neither gets a record.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn impossible_terms_are_refused() {
     for (keys, properties, state, words) in [
         ("", &[0x21, 0, 0][..], State::Degraded, "no publish at all"),
@@ -274,7 +276,7 @@ async fn impossible_terms_are_refused() {
 }
 
 /// A broker whose highest QoS is 1 gets QoS 1 from an integration with QoS 2: as good, across connections (S18).
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn qos_2_becomes_1_where_the_broker_has_no_2() {
     let fake = Fake::listen().await;
     let keys = format!(

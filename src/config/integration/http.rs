@@ -47,7 +47,7 @@ pub(super) fn read<'a>(table: &mut Table<'a>) -> (Option<Http>, Option<Peer<'a>>
     let timeout = table.duration("timeout", seconds(10), seconds(1)..=seconds(300)).value;
     let success_codes = table.get("success_codes").map(|value| success_codes(&value));
     let parallel = table.number("parallel", 4, 1..=32).value;
-    let batch = table.number("batch", 1, 1..=1000);
+    let batch = table.number("batch", 1, 1..=64);
     let batch_format = table.choice("batch_format", BatchFormat::Array, BatchFormat::NAMES).value;
     let (Some(url), Some(mut endpoint)) = (url, endpoint) else { return (None, None) };
     let http = Http {

@@ -91,7 +91,7 @@ pub struct Http {
     pub success_codes: SuccessCodes,
     /// Requests in flight, 1 to 32.
     pub parallel: u16,
-    /// Uplinks a request; 1: no batching.
+    /// Uplinks a request, at most as many as a lane holds (RULES S4); 1: no batching.
     pub batch: Spot<u16>,
     /// How a batch is put together.
     pub batch_format: BatchFormat,

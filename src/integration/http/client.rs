@@ -14,6 +14,7 @@ use ureq::http::header::{DATE, HeaderName, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, Response, StatusCode};
 
 use super::answer::{Answer, retry_after};
+use super::batch::{Batched, Member};
 use super::compress;
 use super::kept;
 use super::request::RequestMaker;
@@ -92,10 +93,6 @@ impl HttpClient {
             return Err(vec![Problem::error(&integration.name.place, key("type"), message)]);
         };
         let mut problems = Vec::new();
-        if *http.batch > 1 {
-            let message = "batches are not available in this version";
-            problems.push(Problem::error(&http.batch.place, key("batch"), message).hint("use batch = 1"));
-        }
         problems.extend(compress::unavailable(http, &key("compress")));
         let target = Target::try_new(integration, http)?;
         let limits = Limits { timeout: http.timeout, connections: usize::from(http.parallel) };
@@ -153,6 +150,82 @@ impl HttpClient {
         };
         exchange.took = started.elapsed();
         Report { outcome, exchange: Some(exchange) }
+    }
+
+    /// Sends as many of these uplinks in one request as fit into it, from the first on, and waits for the answer.
+    pub(super) fn send_batch(&self, batch: &[Sending<'_>]) -> Batched {
+        let mut members = Vec::new();
+        let mut messages = Vec::new();
+        let mut body = self.requests.batch_body();
+        let snapshot = self.interpreter.now();
+        for sending in batch {
+            if body.is_full() {
+                members.push(Member::Unsent);
+                continue;
+            }
+            let Some(way) = self.requests.way(sending.variant) else {
+                let failure = Failure::link(Layer::Render, "this way to send it is not configured any more");
+                members.push(Member::Ended(Box::new(Outcome::Failed(failure).into())));
+                continue;
+            };
+            let message = match way.interpret(&snapshot, sending.uplink) {
+                Meaning::Message(message) => message,
+                Meaning::Dropped => {
+                    members.push(Member::Ended(Box::new(Outcome::Filtered.into())));
+                    continue;
+                }
+            };
+            members.push(match way.renderer.body(&message) {
+                Ok(made) if body.add(&made, way.key(sending.uplink, sending.extra)) => {
+                    let exchange = Exchange {
+                        device: message.shown_device(),
+                        body: made.shown,
+                        notes: message.notes(made.warnings),
+                        ..Exchange::default()
+                    };
+                    messages.push(message);
+                    Member::Sent(Box::new(exchange))
+                }
+                Ok(_) => Member::Unsent,
+                Err(failure) => {
+                    let exchange = Exchange { device: message.shown_device(), ..Exchange::default() };
+                    let outcome = Outcome::Failed(failure);
+                    Member::Ended(Box::new(Report { outcome, exchange: Some(exchange) }))
+                }
+            });
+        }
+        let size = messages.len();
+        let attempt = batch.first().map_or(1, |first| first.attempt);
+        if size == 0 {
+            return Batched { members, outcome: None, status: None };
+        }
+        let started = Instant::now();
+        let hide = |foreign: &str| messages.iter().fold(foreign.to_owned(), |text, it| it.hide(&text));
+        let mut answer = None;
+        let mut target = String::new();
+        let outcome = match self.requests.make_batch(body, self.interpreter.gateway(), attempt) {
+            Err(failure) => Outcome::Failed(failure),
+            Ok(request) => {
+                target = format!("{} {}", request.method(), self.requests.hide(&request.uri().to_string()));
+                match self.agent.run(request) {
+                    Ok(response) => {
+                        let answer = answer.insert(self.read(response, hide));
+                        self.judged(answer)
+                    }
+                    Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.timeout)),
+                }
+            }
+        };
+        let took = started.elapsed();
+        for member in &mut members {
+            let Member::Sent(exchange) = member else { continue };
+            exchange.target.clone_from(&target);
+            exchange.code = answer.as_ref().map(|answer| answer.status.as_u16().to_string());
+            exchange.answer = answer.as_ref().map(|answer| answer.body.clone()).unwrap_or_default();
+            exchange.took = took;
+            exchange.notes.push(format!("in a batch of {size}"));
+        }
+        Batched { members, outcome: Some(outcome), status: answer.map(|answer| answer.status.as_u16()) }
     }
 
     /// Ends the requests in flight and refuses new ones, for good; see [`HttpClient::reopened`].

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! ureq blocks, so each request under way has a thread, started when first needed. The driver is the only one that touches
-//! the lane. Whose turn it is (one request a device, one probe after a failure) is the lane's business.
+//! the lane. Whose turn it is (one request a device, one probe after a failure) is the lane's business. With `batch` one
+//! request takes several uplinks and one is under way at a time ([`batch`]).
 //!
 //! [`HttpClient`] makes one request of one uplink and says what became of it:
 //!
@@ -26,6 +27,7 @@
 //!   and none of our secrets (invariant 8).
 
 mod answer;
+mod batch;
 mod client;
 mod compress;
 mod request;
@@ -36,8 +38,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, IntegrationKind, Problem};
-use crate::delivery::outcome::{Failure, Layer};
-use crate::delivery::{Lane, Stop};
+use crate::delivery::outcome::{Failure, Layer, Report};
+use crate::delivery::{Lane, Lease, Ordering, Stop};
 use crate::dial::Dial;
 use crate::flow::Variant;
 use crate::render::Interpreter;
@@ -54,6 +56,8 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 pub struct Http {
     client: HttpClient,
     parallel: usize,
+    /// Uplinks a request.
+    batch: usize,
 }
 
 impl Http {
@@ -67,16 +71,29 @@ impl Http {
         interpreter: &Interpreter,
         variants: &[Variant],
     ) -> Result<Http, Vec<Problem>> {
-        let parallel = match &integration.kind {
-            IntegrationKind::Http(http) => usize::from(http.parallel),
-            IntegrationKind::Mqtt(_) => 1,
+        let (parallel, batch) = match &integration.kind {
+            IntegrationKind::Http(http) => (usize::from(http.parallel), usize::from(*http.batch)),
+            IntegrationKind::Mqtt(_) => (1, 1),
         };
-        Ok(Http { client: HttpClient::try_new(integration, dial, interpreter, variants)?, parallel })
+        Ok(Http { client: HttpClient::try_new(integration, dial, interpreter, variants)?, parallel, batch })
+    }
+
+    /// How its lane keeps order: batches go one after the other, so they keep the log's.
+    pub(super) fn ordering(&self) -> Ordering {
+        if self.batch > 1 { Ordering::Stream } else { Ordering::PerKey }
     }
 
     /// Drives the lane until `stop`.
     pub async fn run(&self, lane: &mut Lane, stop: &mut Stop) {
-        let mut workers = Workers::new(Arc::new(self.client.reopened()), Arc::clone(lane.name()));
+        let client = Arc::new(self.client.reopened());
+        if self.batch > 1 {
+            return batch::run(client, self.batch, lane, stop).await;
+        }
+        let sender = Arc::clone(&client);
+        let mut workers = Workers::new(Arc::clone(lane.name()), move |lease: Lease| {
+            let report = sender.send(&Sending::of(&lease));
+            (lease, report)
+        });
         loop {
             let has_room = lane.in_flight() < self.parallel;
             tokio::select! {
@@ -91,7 +108,7 @@ impl Http {
                 }
             }
         }
-        finish(lane, &mut workers).await;
+        finish(lane, &mut workers, &client).await;
     }
 
     /// A client of its own for `test`, with the credentials of this one.
@@ -123,7 +140,7 @@ impl Drop for BreakOff {
 }
 
 /// Waits for what is under way, then breaks it off and takes it back.
-async fn finish(lane: &mut Lane, workers: &mut Workers) {
+async fn finish(lane: &mut Lane, workers: &mut Workers<Lease, (Lease, Report)>, client: &HttpClient) {
     let deadline = tokio::time::Instant::now() + STOP_GRACE;
     while lane.in_flight() > 0 {
         tokio::select! {
@@ -131,7 +148,7 @@ async fn finish(lane: &mut Lane, workers: &mut Workers) {
             () = tokio::time::sleep_until(deadline) => break,
         }
     }
-    workers.shutdown();
+    client.shutdown();
     lane.abandon();
 }
 

@@ -10,10 +10,11 @@ use ureq::http::header::{
 };
 use ureq::http::{self, Request};
 
+use super::batch::BatchBody;
 use super::client::Sending;
 use super::target::Target;
 use super::{compress, kept};
-use crate::config::{Compress, Http, Integration, Method, Problem, Secret, Spot};
+use crate::config::{BatchFormat, Compress, Http, Integration, Method, Problem, Secret, Spot};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::dial::{BUFFER_BYTES, Dial};
 use crate::flow::Variant;
@@ -47,6 +48,7 @@ pub(super) struct RequestMaker {
     credentials: Credentials,
     compress: Compress,
     ways: Vec<Way>,
+    batch_format: BatchFormat,
     /// What an answer must not show, besides the credentials.
     hidden: Vec<String>,
 }
@@ -69,14 +71,25 @@ impl RequestMaker {
             kept(Credentials::try_new(&format!("{table}.auth"), &integration.auth, &around), &mut problems);
         let taken = credentials.as_ref().and_then(Credentials::header_name);
         let headers = kept(headers(&format!("{table}.headers"), &http.headers, taken), &mut problems);
+        if *http.batch > 1 {
+            let headers = headers.as_deref().unwrap_or_default();
+            problems.extend(no_batch(
+                &table,
+                http,
+                &target.url,
+                headers,
+                ways.as_deref().unwrap_or_default(),
+            ));
+        }
         match (ways, credentials, headers) {
-            (Some(ways), Some(credentials), Some(headers)) => Ok(RequestMaker {
+            (Some(ways), Some(credentials), Some(headers)) if problems.is_empty() => Ok(RequestMaker {
                 method: method(http.method),
                 url: target.url.clone(),
                 headers,
                 credentials,
                 compress: *http.compress,
                 ways,
+                batch_format: http.batch_format,
                 hidden: hidden(target, &http.headers),
             }),
             _ => Err(problems),
@@ -99,32 +112,12 @@ impl RequestMaker {
         let is_fixed = self.url.is_static() && self.headers.iter().all(|(_, value)| value.is_static());
         let context = if is_fixed { serde_json::Value::Null } else { message.context() };
 
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, value(body.content_type.to_string(), "Content-Type")?);
-        headers.insert("idempotency-key", value(way.key(sending.uplink, sending.extra), "Idempotency-Key")?);
-        headers.insert("x-attempt", HeaderValue::from(sending.attempt));
+        let key = way.key(sending.uplink, sending.extra);
+        let mut request = self.assemble(body.bytes, &body.content_type, key, sending.attempt, &context)?;
         if message.uplink.flags.simulated {
             // A body template may not say so.
-            headers.insert("x-simulated", HeaderValue::from_static("true"));
+            request.headers_mut().insert("x-simulated", HeaderValue::from_static("true"));
         }
-        for (name, template) in &self.headers {
-            let rendered = template.render(&context).map_err(unrenderable)?;
-            headers.insert(name.clone(), value(rendered, name.as_str())?);
-        }
-        let mut url = self.url.render(&context).map_err(unrenderable)?;
-        self.credentials.apply(&mut url, &mut headers)?;
-        if url.len() > MAX_LINE_BYTES {
-            return Err(too_long("the URL", url.len()));
-        }
-
-        let bytes = match self.compress {
-            Compress::None => body.bytes,
-            Compress::Gzip => compress::gzipped(body.bytes, &mut headers),
-        };
-        let request = Request::builder().method(self.method.clone()).uri(url).body(bytes);
-        let mut request = request
-            .map_err(|_| Failure::record(Layer::Render, "the URL that this uplink makes is not one"))?;
-        *request.headers_mut() = headers;
         let shown_url = message.hide(&self.hide(&request.uri().to_string()));
         // Whoever tests wants all of it; there is no room for it in the history.
         let (headers, body_shown) = match message.uplink.flags.simulated {
@@ -140,6 +133,55 @@ impl RequestMaker {
             ..Exchange::default()
         };
         Ok(Made { request, exchange })
+    }
+
+    /// The body of a batch, empty so far.
+    pub(super) fn batch_body(&self) -> BatchBody {
+        BatchBody::new(self.batch_format)
+    }
+
+    /// The request for a batch.
+    pub(super) fn make_batch(
+        &self,
+        body: BatchBody,
+        gateway: &str,
+        attempt: u32,
+    ) -> Result<Request<Vec<u8>>, Failure> {
+        let context = serde_json::json!({ "gateway": { "name": gateway } });
+        let (bytes, content_type, key) = body.finish();
+        self.assemble(bytes, &content_type, key, attempt, &context)
+    }
+
+    fn assemble(
+        &self,
+        body: Vec<u8>,
+        content_type: &str,
+        key: String,
+        attempt: u32,
+        context: &serde_json::Value,
+    ) -> Result<Request<Vec<u8>>, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, value(content_type.to_owned(), "Content-Type")?);
+        headers.insert("idempotency-key", value(key, "Idempotency-Key")?);
+        headers.insert("x-attempt", HeaderValue::from(attempt));
+        for (name, template) in &self.headers {
+            let rendered = template.render(context).map_err(unrenderable)?;
+            headers.insert(name.clone(), value(rendered, name.as_str())?);
+        }
+        let mut url = self.url.render(context).map_err(unrenderable)?;
+        self.credentials.apply(&mut url, &mut headers)?;
+        if url.len() > MAX_LINE_BYTES {
+            return Err(too_long("the URL", url.len()));
+        }
+        let body = match self.compress {
+            Compress::None => body,
+            Compress::Gzip => compress::gzipped(body, &mut headers),
+        };
+        let request = Request::builder().method(self.method.clone()).uri(url).body(body);
+        let mut request = request
+            .map_err(|_| Failure::record(Layer::Render, "the URL that this uplink makes is not one"))?;
+        *request.headers_mut() = headers;
+        Ok(request)
     }
 
     /// What the user and we ourselves set, without secrets.
@@ -211,6 +253,42 @@ fn too_long(what: &str, bytes: usize) -> Failure {
 
 fn unrenderable(error: RenderError) -> Failure {
     Failure::record(Layer::Render, error.to_string())
+}
+
+/// Why these can't be sent in batches: several uplinks are one request with one body of JSON.
+fn no_batch(
+    table: &str,
+    http: &Http,
+    url: &Template,
+    headers: &[(HeaderName, Template)],
+    ways: &[Way],
+) -> Vec<Problem> {
+    let of_an_uplink = |template: &Template| template.names().any(|name| name != "gateway.name");
+    let hint = "a batch is one request for several uplinks; use {{gateway.name}} alone, or batch = 1";
+    let mut problems = Vec::new();
+    let mut refuse = |place, key: String, message: &str, hint: &str| {
+        problems.push(Problem::error(place, key, message).hint(hint));
+    };
+    if of_an_uplink(url) {
+        refuse(
+            &http.url.place,
+            format!("{table}.url"),
+            "placeholders of an uplink don't go with batch",
+            hint,
+        );
+    }
+    for (name, template) in headers {
+        let given = http.headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name.as_str()));
+        if let Some((given, _)) = given.filter(|_| of_an_uplink(template)) {
+            let key = format!("{table}.headers.{}", **given);
+            refuse(&given.place, key, "placeholders of an uplink don't go with batch", hint);
+        }
+    }
+    if !ways.iter().all(|way| way.renderer.makes_json()) {
+        let hint = "use content_type = \"json\", or batch = 1";
+        refuse(&http.batch.place, format!("{table}.batch"), "only JSON can be sent in batches", hint);
+    }
+    problems
 }
 
 /// Checks the headers of the configuration; `taken` is the one that authentication sets.

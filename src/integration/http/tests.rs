@@ -459,7 +459,6 @@ fn all_mistakes_are_reported_with_their_keys() {
 
     let mut integration = http_integration("http://example.com/", Method::Post);
     let http = http_of(&mut integration);
-    http.batch = spot(2);
     http.headers = vec![
         (spot("Content-Length".into()), secret("1")),
         (spot("Authorization".into()), secret("Bearer x")),
@@ -476,7 +475,6 @@ fn all_mistakes_are_reported_with_their_keys() {
     assert_eq!(
         keys,
         [
-            "batch",
             "tls",
             "headers.Content-Length",
             "headers.Authorization",
@@ -485,4 +483,32 @@ fn all_mistakes_are_reported_with_their_keys() {
             "headers.x-twice"
         ]
     );
+}
+
+/// What can't be one request for several uplinks is refused before anything is sent.
+#[test]
+fn batches_are_of_json_and_about_no_uplink() {
+    let refused = |change: &dyn Fn(&mut Integration)| {
+        let mut integration = http_integration("http://h/{{gateway.name}}", Method::Post);
+        http_of(&mut integration).batch = spot(10);
+        change(&mut integration);
+        HttpClient::try_new(&integration, &dial(), &Interpreter::plain("barn-roof"), &[Variant::default()])
+            .err()
+            .map(|problems| problems[0].key.clone())
+    };
+    assert_eq!(refused(&|_| {}), None);
+    assert_eq!(
+        refused(&|it| http_of(it).headers = vec![(spot("X-G".into()), secret("{{gateway.name}}"))]),
+        None
+    );
+    assert_eq!(refused(&|it| it.body = Some(spot("{\"n\":{{f_cnt}}}".into()))), None);
+    assert_eq!(refused(&|it| http_of(it).content_type = spot("application/vnd.acme+json".into())), None);
+    let key = |key: &str| Some(format!("integration.api.{key}"));
+    assert_eq!(refused(&|it| http_of(it).url = spot("http://h/{{device.dev_eui}}".into())), key("url"));
+    assert_eq!(refused(&|it| http_of(it).url = spot("http://h/?n={{f_cnt}}".into())), key("url"));
+    let headers = vec![(spot("X-N".into()), secret("{{f_cnt}}"))];
+    assert_eq!(refused(&|it| http_of(it).headers = headers.clone()), key("headers.X-N"));
+    for content_type in ["xml", "form", "text", "binary"] {
+        assert_eq!(refused(&|it| http_of(it).content_type = spot(content_type.into())), key("batch"));
+    }
 }

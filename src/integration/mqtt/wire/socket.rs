@@ -4,16 +4,18 @@
 //! below it (tungstenite) speaks TLS through the same rustls with the configuration that is handed to it: no second
 //! provider and no second TLS stack comes with it (170 KB of program do).
 
+use std::fmt;
+
 use rumqttc::{TlsConfiguration, Transport};
 
 use crate::config::{self, MqttScheme, Problem};
 use crate::dial::TlsSource;
 
 /// Where the broker is, as the library wants it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(in super::super) struct Socket {
-    /// The host, or the URL.
-    pub(super) address: String,
+    /// The host, or the URL, whose query may hold a key.
+    pub(in super::super) address: String,
     #[cfg(feature = "websocket")]
     is_websocket: bool,
 }
@@ -51,6 +53,12 @@ impl Socket {
             Some(tls) => Transport::tls_with_config(tls),
             None => Transport::tcp(),
         }
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket").finish_non_exhaustive()
     }
 }
 
