@@ -80,7 +80,7 @@ impl Integration {
     /// Makes attempts beside the lane, for `test`.
     pub fn tester(&self) -> Tester {
         match self {
-            Integration::Http(http) => Tester::Http(Arc::new(http.tester())),
+            Integration::Http(http) => http.tester(),
             Integration::Mqtt(mqtt) => Tester::Mqtt(Arc::clone(mqtt)),
             Integration::Group(group) => Tester::Group(group.testers()),
         }

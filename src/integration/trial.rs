@@ -7,14 +7,19 @@ use crate::delivery::outcome::{Failure, Layer, Outcome, Report};
 use crate::dial::reach::Reach;
 use crate::uplink::Uplink;
 
-use super::http::{HttpClient, Sending};
+use super::http::HttpClient;
 use super::mqtt::Mqtt;
 
 /// Makes such attempts, while the integration runs or without. Cloning it shares it.
 #[derive(Clone, Debug)]
 pub enum Tester {
     /// By a connection of its own, with the credentials of the integration.
-    Http(Arc<HttpClient>),
+    Http {
+        /// The connection.
+        client: Arc<HttpClient>,
+        /// The far end gets arrays.
+        in_batches: bool,
+    },
     /// On the live session where there is one.
     Mqtt(Arc<Mqtt>),
     /// By one of the members.
@@ -36,7 +41,7 @@ impl Tester {
     /// Whom it dials; a group dials several.
     pub(crate) fn reach(&self) -> Option<Reach> {
         match self {
-            Tester::Http(client) => Some(client.reach()),
+            Tester::Http { client, .. } => Some(client.reach()),
             Tester::Mqtt(mqtt) => mqtt.reach(),
             Tester::Group(_) => None,
         }
@@ -45,9 +50,9 @@ impl Tester {
     /// Sends `uplink` once; a group through the member `via`, or its first.
     pub async fn attempt(&self, uplink: Arc<Uplink>, via: Option<&str>) -> Report {
         match self {
-            Tester::Http(client) => {
-                let client = Arc::clone(client);
-                let sent = tokio::task::spawn_blocking(move || client.send(&Sending::first(&uplink)));
+            Tester::Http { client, in_batches } => {
+                let (client, in_batches) = (Arc::clone(client), *in_batches);
+                let sent = tokio::task::spawn_blocking(move || client.send_alone(&uplink, in_batches));
                 sent.await.unwrap_or_else(|_| broken_off(Layer::Http))
             }
             Tester::Mqtt(mqtt) => mqtt.attempt(&uplink).await,

@@ -71,6 +71,24 @@ fn http_is_tested_by_the_agent_and_without_it() {
     assert_eq!(world.run(&["test", "away"]).0, 1);
 }
 
+/// A far end that gets arrays gets one from a test, too.
+#[test]
+fn an_integration_that_sends_batches_is_tested_with_a_batch_of_one() {
+    let mut world = World::new();
+    let port = world.endpoint.address().port();
+    world.extra = format!(
+        "{}[integration.bulk]\ntype = \"http\"\nbatch = 10\nurl = \"http://127.0.0.1:{port}/bulk\"",
+        device()
+    );
+    let _agent = world.start();
+    let result = only(world.json(&["test", "bulk", "--json"]));
+    assert_eq!((&result["status"], &result["response"]["code"]), (&"delivered".into(), &"200".into()));
+    assert!(result["request"]["headers"].to_string().contains("x-simulated: true"), "{result}");
+    let arrived = &world.arrivals.all()[0];
+    assert_eq!((arrived.place.as_str(), arrived.header("x-simulated")), ("/bulk", Some("true")));
+    assert_eq!((&arrived.json()[0]["simulated"], &arrived.json()[1]), (&true.into(), &Value::Null));
+}
+
 /// What is switched off has no live connection: it is tested from the config, before it is switched on.
 #[test]
 fn what_is_switched_off_can_be_tested() {

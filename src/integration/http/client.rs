@@ -179,7 +179,11 @@ impl HttpClient {
                 Ok(made) if body.add(&made, way.key(sending.uplink, sending.extra)) => {
                     let exchange = Exchange {
                         device: message.shown_device(),
-                        body: made.shown,
+                        // Whoever tests wants all of it.
+                        body: match sending.uplink.flags.simulated {
+                            true => way.renderer.body_shown(&message).unwrap_or(made.shown),
+                            false => made.shown,
+                        },
                         notes: message.notes(made.warnings),
                         ..Exchange::default()
                     };
@@ -202,10 +206,13 @@ impl HttpClient {
         let started = Instant::now();
         let hide = |foreign: &str| messages.iter().fold(foreign.to_owned(), |text, it| it.hide(&text));
         let mut answer = None;
-        let mut target = String::new();
+        let (mut target, mut headers) = (String::new(), Vec::new());
         let outcome = match self.requests.make_batch(body, self.interpreter.gateway(), attempt) {
             Err(failure) => Outcome::Failed(failure),
-            Ok(request) => {
+            Ok(mut request) => {
+                if let Some(test) = messages.iter().find(|it| it.uplink.flags.simulated) {
+                    headers = self.requests.mark_simulated(&mut request, test);
+                }
                 target = format!("{} {}", request.method(), self.requests.hide(&request.uri().to_string()));
                 match self.agent.run(request) {
                     Ok(response) => {
@@ -220,12 +227,28 @@ impl HttpClient {
         for member in &mut members {
             let Member::Sent(exchange) = member else { continue };
             exchange.target.clone_from(&target);
+            exchange.headers.clone_from(&headers);
             exchange.code = answer.as_ref().map(|answer| answer.status.as_u16().to_string());
             exchange.answer = answer.as_ref().map(|answer| answer.body.clone()).unwrap_or_default();
             exchange.took = took;
             exchange.notes.push(format!("in a batch of {size}"));
         }
         Batched { members, outcome: Some(outcome), status: answer.map(|answer| answer.status.as_u16()) }
+    }
+
+    /// Sends an uplink alone, for `test`: in a batch of one where the far end gets batches.
+    pub(in crate::integration) fn send_alone(&self, uplink: &Uplink, in_batches: bool) -> Report {
+        let sending = Sending::first(uplink);
+        if !in_batches {
+            return self.send(&sending);
+        }
+        let Batched { mut members, outcome, .. } = self.send_batch(&[sending]);
+        match (members.pop(), outcome) {
+            (Some(Member::Sent(exchange)), Some(outcome)) => Report { outcome, exchange: Some(*exchange) },
+            (Some(Member::Ended(report)), _) => *report,
+            // An empty batch has room for whatever comes first.
+            _ => Outcome::Failed(Failure::link(Layer::Http, "nothing was sent")).into(),
+        }
     }
 
     /// Ends the requests in flight and refuses new ones, for good; see [`HttpClient::reopened`].

@@ -42,6 +42,7 @@ use crate::delivery::outcome::{Failure, Layer, Report};
 use crate::delivery::{Lane, Lease, Ordering, Stop};
 use crate::dial::Dial;
 use crate::flow::Variant;
+use crate::integration::Tester;
 use crate::render::Interpreter;
 
 pub use client::{HttpClient, Sending};
@@ -112,8 +113,8 @@ impl Http {
     }
 
     /// A client of its own for `test`, with the credentials of this one.
-    pub(super) fn tester(&self) -> HttpClient {
-        self.client.reopened()
+    pub(super) fn tester(&self) -> Tester {
+        Tester::Http { client: Arc::new(self.client.reopened()), in_batches: self.batch > 1 }
     }
 
     /// Whether the endpoint can be reached and does not refuse us, asked without an uplink.

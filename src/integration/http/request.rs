@@ -114,14 +114,10 @@ impl RequestMaker {
 
         let key = way.key(sending.uplink, sending.extra);
         let mut request = self.assemble(body.bytes, &body.content_type, key, sending.attempt, &context)?;
-        if message.uplink.flags.simulated {
-            // A body template may not say so.
-            request.headers_mut().insert("x-simulated", HeaderValue::from_static("true"));
-        }
         let shown_url = message.hide(&self.hide(&request.uri().to_string()));
         // Whoever tests wants all of it; there is no room for it in the history.
         let (headers, body_shown) = match message.uplink.flags.simulated {
-            true => (self.shown_headers(&request, message), way.renderer.body_shown(message)?),
+            true => (self.mark_simulated(&mut request, message), way.renderer.body_shown(message)?),
             false => (Vec::new(), body.shown),
         };
         let exchange = Exchange {
@@ -184,8 +180,14 @@ impl RequestMaker {
         Ok(request)
     }
 
-    /// What the user and we ourselves set, without secrets.
-    fn shown_headers(&self, request: &Request<Vec<u8>>, message: &Message<'_>) -> Vec<String> {
+    /// Says in a header that it is a test, because a body template may not. Gives the headers that the user and we
+    /// ourselves set, without secrets.
+    pub(super) fn mark_simulated(
+        &self,
+        request: &mut Request<Vec<u8>>,
+        message: &Message<'_>,
+    ) -> Vec<String> {
+        request.headers_mut().insert("x-simulated", HeaderValue::from_static("true"));
         let shown = |(name, value): (&HeaderName, &HeaderValue)| {
             format!("{name}: {}", message.hide(&self.hide(&String::from_utf8_lossy(value.as_bytes()))))
         };
