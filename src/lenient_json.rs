@@ -26,6 +26,27 @@ pub(crate) fn members<'a>(json: &'a RawValue, each: impl FnMut(&str, &'a RawValu
     serde_json::Deserializer::from_str(json.get()).deserialize_map(Members(each)).is_ok()
 }
 
+/// How many levels of arrays and objects lie within each other. Meant for valid JSON; of any other text it says something.
+pub(crate) fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// A number, or a string that holds one; finite.
 pub(crate) fn number(json: &RawValue) -> Option<f64> {
     let text = text(json);

@@ -3,12 +3,12 @@
 
 mod support;
 
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::net::UdpSocket;
 use std::time::Duration;
 
-use packhorse::simulator::{Arrivals, Endpoint, Simulator, SimulatorConfig};
+use packhorse::simulator::{Arrivals, Simulator, SimulatorConfig};
 use packhorse::uplink::Eui64;
+use support::site::endpoint;
 use support::{Agent, PATIENCE, forwarder, free_udp_port};
 
 const DATAGRAMS: usize = 20_000;
@@ -19,9 +19,7 @@ const RSS_GROWTH_KIB: u64 = 16 * 1024;
 #[test]
 fn twenty_thousand_hostile_datagrams_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let arrivals = Arc::new(Arrivals::default());
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let endpoint = Endpoint::start(any, None, Arc::clone(&arrivals)).unwrap();
+    let (endpoint, arrivals) = endpoint();
     let udp = free_udp_port();
     let config = format!(
         "[spool]\npath = \"{0}/spool.redb\"\nmax_size = \"4MiB\"\n[control]\nsocket = \"{0}/control.sock\"\n\

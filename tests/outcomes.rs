@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use packhorse::simulator::{Arrivals, Endpoint};
 use serde_json::{Value, json};
+use support::site::{endpoint, http};
 use support::{Agent, PATIENCE, forwarder, free_port, free_udp_port, integration};
 
 /// A folder, a UDP port and a config that ends with `integrations`.
@@ -38,16 +39,6 @@ impl Site {
     fn path(&self) -> &Path {
         self.folder.path()
     }
-}
-
-fn http(name: &str, address: SocketAddr, more: &str) -> String {
-    format!("[integration.{name}]\ntype = \"http\"\nurl = \"http://{address}/{name}\"\n{more}\n")
-}
-
-fn endpoint() -> (Endpoint, Arc<Arrivals>) {
-    let arrivals = Arc::new(Arrivals::default());
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    (Endpoint::start(any, None, Arc::clone(&arrivals)).unwrap(), arrivals)
 }
 
 fn state_is(name: &'static str, state: &'static str) -> impl Fn(&Value) -> bool {

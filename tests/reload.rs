@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use packhorse::simulator::{Arrivals, Endpoint};
 use serde_json::Value;
+use support::site::endpoint;
 use support::{Agent, PATIENCE, forwarder, free_port, free_udp_port, integration};
 
 struct Site {
@@ -37,13 +38,6 @@ fn http(name: &str, address: SocketAddr) -> String {
     format!(
         "[integration.{name}]\ntype = \"http\"\nurl = \"http://{address}/\"\nretry = {{ max = \"1s\" }}\n"
     )
-}
-
-fn endpoint() -> (Endpoint, Arc<Arrivals>) {
-    let arrivals = Arc::new(Arrivals::default());
-    let endpoint =
-        Endpoint::start(SocketAddr::from(([127, 0, 0, 1], 0)), None, Arc::clone(&arrivals)).unwrap();
-    (endpoint, arrivals)
 }
 
 fn names(status: &Value) -> Vec<&str> {

@@ -13,8 +13,9 @@ use packhorse::clock::ManualClock;
 use packhorse::config::{Network, Place, SemtechUdp, Spot};
 use packhorse::metrics::{DoorCounters, DropReason};
 use packhorse::simulator::{Forwarder, Simulator, SimulatorConfig};
+use packhorse::source::BindError;
 use packhorse::source::FromSource;
-use packhorse::source::semtech_udp::{BindError, Listener, Running};
+use packhorse::source::semtech_udp::{Listener, Running};
 use packhorse::uplink::{Crc, Eui64, Modulation, TimeSource};
 use tokio::sync::mpsc;
 

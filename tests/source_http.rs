@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use packhorse::simulator::{Arrivals, Endpoint};
 use serde_json::{Value, json};
+use support::site::endpoint;
 use support::{Agent, PATIENCE, free_port, integration};
 
 const TOKEN: &str = "a-token-that-nobody-may-read";
@@ -26,9 +27,7 @@ impl World {
     fn new() -> World {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), TOKEN).unwrap();
-        let arrivals = Arc::new(Arrivals::default());
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let endpoint = Endpoint::start(any, None, Arc::clone(&arrivals)).unwrap();
+        let (endpoint, arrivals) = endpoint();
         World { source: free_port(), address: endpoint.address(), endpoint: Some(endpoint), arrivals, folder }
     }
 

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use packhorse::simulator::{Arrivals, Broker, BrokerConfig, Endpoint};
 use rumqttc::{Client, Event, MqttOptions, Outgoing, Packet, QoS};
 use serde_json::Value;
+use support::site::endpoint;
 use support::{Agent, PATIENCE, free_port, integration};
 
 const DEVICES: u64 = 8;
@@ -48,9 +49,7 @@ struct World {
 impl World {
     fn new(broker: u16) -> World {
         let folder = tempfile::tempdir().unwrap();
-        let arrivals = Arc::new(Arrivals::default());
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let endpoint = Endpoint::start(any, None, Arc::clone(&arrivals)).unwrap();
+        let (endpoint, arrivals) = endpoint();
         World { broker, address: endpoint.address(), endpoint: Some(endpoint), arrivals, folder }
     }
 

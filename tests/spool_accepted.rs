@@ -5,27 +5,17 @@
 mod spool_stage;
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use packhorse::clock::ManualClock;
-use packhorse::config::OnFull;
-use packhorse::spool::{Acceptance, Backend, RouteId, Routed, Settings, Spool};
+use packhorse::spool::{Acceptance, RouteId, Routed, Spool};
 use packhorse::uplink::{Kind, Uplink};
 use spool_stage::disk::{Disk, Fault, Operation};
-use spool_stage::{NEVER, Stage, append, mine, two, until, uplink};
+use spool_stage::{NEVER, Stage, append, mine, open_on, two, until, uplink};
 
 fn open(disk: &Disk) -> Spool {
-    let settings = Settings {
-        path: "/nowhere/spool.redb".into(),
-        max_size: 64 << 20,
-        max_age: Duration::from_secs(86_400),
-        // Nobody but the one who waits makes a commit.
-        commit_window: NEVER,
-        keep_delivered: Duration::ZERO,
-        on_full: OnFull::DropOldest,
-    };
-    Spool::open(settings, &Backend::Custom(Arc::new(disk.clone())), Arc::new(ManualClock::new())).unwrap()
+    // Nobody but the one who waits makes a commit.
+    open_on(disk, NEVER, Duration::ZERO)
 }
 
 fn routed(n: u64, routes: &[RouteId]) -> Vec<Routed> {

@@ -5,18 +5,14 @@
 
 mod spool_stage;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use packhorse::clock::ManualClock;
-use packhorse::config::OnFull;
-use packhorse::spool::{
-    Backend, CommandError, Entry, Loss, RouteName, Routed, Settings, Settlement, Spool, View,
-};
+use packhorse::spool::{CommandError, Entry, Loss, RouteName, Routed, Settlement, Spool, View};
 use packhorse::uplink::Uplink;
 use spool_stage::disk::Disk;
 use spool_stage::{
-    NEVER, Stage, Two, account, append, barrier, counts, entries, lost, mine, number, route, seqs, two,
+    Stage, Two, account, append, barrier, counts, entries, lost, mine, number, open_on, route, seqs, two,
     until, uplink,
 };
 
@@ -257,15 +253,7 @@ async fn a_removed_integration_vanishes_with_its_purge() {
 }
 
 fn open(disk: &Disk) -> Spool {
-    let settings = Settings {
-        path: "in-memory".into(),
-        max_size: 64 << 20,
-        max_age: NEVER,
-        commit_window: Duration::ZERO,
-        keep_delivered: Duration::ZERO,
-        on_full: OnFull::DropOldest,
-    };
-    Spool::open(settings, &Backend::Custom(Arc::new(disk.clone())), Arc::new(ManualClock::new())).unwrap()
+    open_on(disk, Duration::ZERO, Duration::ZERO)
 }
 
 fn done(view: &View) -> bool {

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use packhorse::clock::{Clock, ManualClock};
 use packhorse::config::OnFull;
-use packhorse::spool::{Backend, Entry, Ledger, Settings, Settlement, Spool, View};
+use packhorse::spool::{Entry, Ledger, Settlement, Spool, View};
 use spool_stage::disk::Disk;
 use spool_stage::{
-    NEVER, Stage, Two, account, append, barrier, counts, entries, number, put, two, until, uplink,
+    Stage, Two, account, append, barrier, counts, entries, number, open_on, put, two, until, uplink,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -196,15 +196,7 @@ async fn a_replay_in_a_full_spool() {
 }
 
 fn open(disk: &Disk) -> Spool {
-    let settings = Settings {
-        path: "in-memory".into(),
-        max_size: 64 << 20,
-        max_age: NEVER,
-        commit_window: Duration::ZERO,
-        keep_delivered: DAY,
-        on_full: OnFull::DropOldest,
-    };
-    Spool::open(settings, &Backend::Custom(Arc::new(disk.clone())), Arc::new(ManualClock::new())).unwrap()
+    open_on(disk, Duration::ZERO, DAY)
 }
 
 /// Delivers what waits for the first until there is nothing left or the power is gone.

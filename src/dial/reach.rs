@@ -161,6 +161,10 @@ fn has_other_issuer(error: &std::io::Error) -> bool {
     matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature)
 }
 
+fn only_looked_at() -> rustls::Error {
+    rustls::Error::General("only looked at".to_owned())
+}
+
 /// Looks at the certificates and refuses them, whatever they are: the last of the chain is remembered.
 #[derive(Debug, Default)]
 struct Onlooker(Mutex<Option<Certificate>>);
@@ -176,7 +180,7 @@ impl ServerCertVerifier for Onlooker {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let last = intermediates.last().unwrap_or(end_entity);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Certificate::read(last);
-        Err(rustls::Error::General("only looked at".to_owned()))
+        Err(only_looked_at())
     }
 
     fn verify_tls12_signature(
@@ -185,7 +189,7 @@ impl ServerCertVerifier for Onlooker {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("only looked at".to_owned()))
+        Err(only_looked_at())
     }
 
     fn verify_tls13_signature(
@@ -194,7 +198,7 @@ impl ServerCertVerifier for Onlooker {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("only looked at".to_owned()))
+        Err(only_looked_at())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

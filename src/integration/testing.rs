@@ -12,10 +12,27 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 pub(crate) use endpoint::{Endpoint, Reply};
 
+use crate::clock::RELEASE_FLOOR_US;
 use crate::config::{
     Auth, BatchFormat, Compress, Format, Http, Integration, IntegrationKind, Method, OnReject, Order, Place,
     Retry, Secret, Spot, Strategy, SuccessCodes, Tls,
 };
+use crate::uplink::{Flags, Kind, Moment, Rx, TimeSource, Uplink};
+
+/// A data frame of 260b1f2e, heard when the clock was right.
+pub(crate) fn uplink() -> Uplink {
+    Uplink {
+        id: uuid::Uuid::from_u128(0x01936b1e_0000_7000_8000_0000000000aa),
+        source: Arc::from("concentrator"),
+        kind: Kind::Lorawan,
+        content: data_encoding::HEXLOWER.decode(b"402e1f0b26802900026a5bc1d2e3f405").unwrap(),
+        dev_eui: None,
+        f_cnt: None,
+        rx: Rx::default(),
+        at: Moment { boot_id: [7; 16], boot_ns: 1, wall_us: RELEASE_FLOOR_US, source: TimeSource::Ntp },
+        flags: Flags::default(),
+    }
+}
 
 pub(crate) fn spot<T>(value: T) -> Spot<T> {
     Spot { value, place: Place { file: Arc::from(Path::new("packhorse.toml")), line: 7, column: 3 } }

@@ -77,7 +77,7 @@ fn told(dev_eui: Eui64, payload: &[u8], f_port: u8) -> Vec<u8> {
 }
 
 /// As a frame is heard on a good day.
-fn rx() -> Rx {
+pub(crate) fn rx() -> Rx {
     Rx {
         gateway_eui: Some(Eui64([0; 8])),
         frequency_hz: Some(868_300_000),

@@ -6,21 +6,12 @@ use serde_json::Value;
 
 use super::Message;
 use crate::clock::RELEASE_FLOOR_US;
-use crate::lorawan::Devices;
+use crate::lorawan::{Devices, simulated};
 use crate::uplink::{DevAddr, Eui64, Flags, Kind, Moment, Rx, TimeSource, Uplink};
 
 /// What templates would read of it. `decoded`, `normalized`, labels and variables are the device's own affair and absent.
 pub(super) fn context() -> Value {
-    let rx = Rx {
-        gateway_eui: Some(Eui64([0xaa; 8])),
-        frequency_hz: Some(868_300_000),
-        data_rate: "SF7BW125".try_into().unwrap_or_default(),
-        coding_rate: "4/5".try_into().ok(),
-        rssi_dbm: Some(-57.0),
-        snr_db: Some(9.5),
-        channel: Some(2),
-        ..Rx::default()
-    };
+    let rx = Rx { gateway_eui: Some(Eui64([0xaa; 8])), ..simulated::rx() };
     let at = Moment { boot_id: [0; 16], boot_ns: 0, wall_us: RELEASE_FLOOR_US, source: TimeSource::Ntp };
     let uplink = Uplink {
         id: uuid::Uuid::nil(),

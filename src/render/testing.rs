@@ -11,7 +11,6 @@ use serde_json::value::RawValue;
 use super::Message;
 use crate::config::{self, Place, Secret, Spot};
 use crate::lorawan::Devices;
-use crate::server_uplink::{Dialect, ServerUplink};
 use crate::uplink::{Eui64, Flags, Kind, Moment, Rx, TimeSource, Uplink};
 
 /// 2026-11-23T20:21:00.123456Z.
@@ -79,25 +78,6 @@ pub(super) fn silo() -> Devices {
 
 pub(super) fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap()
-}
-
-/// What a network server's parser gives where it found nothing.
-pub(super) fn server(dialect: Dialect) -> ServerUplink {
-    ServerUplink {
-        dialect,
-        id: None,
-        dev_eui: None,
-        join_eui: None,
-        dev_addr: None,
-        device_name: None,
-        f_port: None,
-        f_cnt: None,
-        confirmed: None,
-        payload: None,
-        decoded: None,
-        time_us: None,
-        rx: Rx::default(),
-    }
 }
 
 /// `message` under no config, given to `test`.

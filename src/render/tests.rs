@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::testing::{DATA, JOIN, known_uplink, raw, server, uplink, with, with_silo};
+use super::testing::{DATA, JOIN, known_uplink, raw, uplink, with, with_silo};
 use super::*;
 use crate::config::Method;
 use crate::integration::testing::{http_integration, http_of, spot};
-use crate::server_uplink::Dialect;
+use crate::server_uplink::{Dialect, ServerUplink};
 use crate::uplink::{Flags, Rx, TimeSource, Uplink};
 
 fn renderer() -> Renderer {
@@ -141,7 +141,7 @@ fn the_json_of_a_network_server_is_passed_on_as_it_came_where_that_is_what_is_wa
     app.content = b" {\"deviceInfo\":{\"devEui\":\"0004\"}, \"rssi\": 9.800 }\n".to_vec();
     let rendered = |dialect, format, decoded: Option<&str>| {
         with(&app, |message| {
-            message.server = Some(server(dialect));
+            message.server = Some(ServerUplink::unknown(dialect));
             message.decoding.data = decoded.map(raw);
             text(renderer().with_format(format).body(message).unwrap())
         })

@@ -131,7 +131,7 @@ impl ServerUplink {
         }
         let whole: &RawValue = serde_json::from_slice(text)
             .map_err(|error| NoUplink::NotJson { line: error.line(), column: error.column() })?;
-        if depth(whole.get()) > MAX_DEPTH {
+        if json::depth(whole.get()) > MAX_DEPTH {
             return Err(NoUplink::TooDeep);
         }
         let mut dialect = Dialect::Packhorse;
@@ -153,7 +153,7 @@ impl ServerUplink {
     }
 
     /// One about which nothing is known yet.
-    fn unknown(dialect: Dialect) -> ServerUplink {
+    pub(crate) fn unknown(dialect: Dialect) -> ServerUplink {
         ServerUplink {
             dialect,
             id: None,
@@ -170,25 +170,4 @@ impl ServerUplink {
             rx: Rx::default(),
         }
     }
-}
-
-/// How deep valid JSON is nested.
-fn depth(text: &str) -> usize {
-    let (mut depth, mut deepest) = (0usize, 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'[' | b'{' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }

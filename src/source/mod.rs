@@ -7,6 +7,7 @@
 //! Radio sources (`semtech-udp`) acknowledge at once and hand over a [`FromSource`]. Sources of network servers and scripts
 //! (`mqtt`, `http`) acknowledge what was accepted, and hand over a [`server::FromServer`] that brings the answer back.
 
+mod bind;
 pub mod http;
 pub mod mqtt;
 pub mod running;
@@ -26,6 +27,7 @@ use crate::dial::Dial;
 use crate::metrics::DoorCounters;
 use crate::uplink::Heard;
 
+pub use bind::{BindError, Transport};
 use server::Intake;
 
 /// One uplink on its way out of a source.
@@ -64,12 +66,9 @@ pub struct Doors {
 /// Why a source can't be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A `semtech-udp` source.
+    /// A source that listens.
     #[error(transparent)]
-    SemtechUdp(#[from] semtech_udp::BindError),
-    /// An `http` source.
-    #[error(transparent)]
-    Http(#[from] http::BindError),
+    Listen(#[from] BindError),
     /// The machine has no thread left.
     #[error("the system refused a thread for an mqtt source: {0}")]
     Mqtt(#[from] std::io::Error),

@@ -1,7 +1,6 @@
 //! A gateway with two HTTP integrations: one whose endpoint does what the test wants, one with nobody at the far end.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use std::sync::Arc;
 use packhorse::simulator::{Arrivals, Endpoint};
 use serde_json::Value;
 
+use crate::support::site::endpoint;
 use crate::support::{Agent, PATIENCE, forwarder, free_udp_port, integration};
 
 /// Shows up nowhere but on the wire.
@@ -37,9 +37,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> World {
         let folder = tempfile::tempdir().unwrap();
-        let arrivals = Arc::new(Arrivals::default());
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let endpoint = Endpoint::start(any, None, Arc::clone(&arrivals)).unwrap();
+        let (endpoint, arrivals) = endpoint();
         World {
             folder,
             endpoint,

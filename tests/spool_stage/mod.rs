@@ -20,6 +20,8 @@ use packhorse::spool::{
 use packhorse::uplink::{Flags, Kind, Rx, Uplink};
 use tokio::sync::watch;
 
+use disk::Disk;
+
 /// A commit window that no test lives to see.
 pub const NEVER: Duration = Duration::from_secs(86_400);
 
@@ -63,6 +65,19 @@ impl Stage {
     pub fn uplink(&self, n: u64) -> Uplink {
         uplink(n, 24, &*self.clock)
     }
+}
+
+/// A spool on `disk`, roomy, and with a clock that stands still.
+pub fn open_on(disk: &Disk, commit_window: Duration, keep_delivered: Duration) -> Spool {
+    let settings = Settings {
+        path: "in-memory".into(),
+        max_size: 64 << 20,
+        max_age: NEVER,
+        commit_window,
+        keep_delivered,
+        on_full: OnFull::DropOldest,
+    };
+    Spool::open(settings, &Backend::Custom(Arc::new(disk.clone())), Arc::new(ManualClock::new())).unwrap()
 }
 
 /// An uplink whose id is `n` and whose content of `len` bytes follows from it.

@@ -5,28 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::clock::{Clock as _, ManualClock, RELEASE_FLOOR_US};
+use crate::clock::{Clock as _, ManualClock};
 use crate::config::{ApiKeyIn, Auth, Integration, Method, SuccessCodes};
 use crate::delivery::outcome::{Blame, Failure, Layer, Outcome};
 use crate::dial::Dial;
 use crate::integration::testing::{
-    Authority, Endpoint, Leaf, Reply, http_integration, http_of, secret, spot, write,
+    Authority, Endpoint, Leaf, Reply, http_integration, http_of, secret, spot, uplink, write,
 };
-use crate::uplink::{Flags, Kind, Moment, Rx, TimeSource, Uplink};
-
-fn uplink() -> Uplink {
-    Uplink {
-        id: uuid::Uuid::from_u128(0x01936b1e_0000_7000_8000_0000000000aa),
-        source: Arc::from("concentrator"),
-        kind: Kind::Lorawan,
-        content: data_encoding::HEXLOWER.decode(b"402e1f0b26802900026a5bc1d2e3f405").unwrap(),
-        dev_eui: None,
-        f_cnt: None,
-        rx: Rx::default(),
-        at: Moment { boot_id: [7; 16], boot_ns: 1, wall_us: RELEASE_FLOOR_US, source: TimeSource::Ntp },
-        flags: Flags::default(),
-    }
-}
+use crate::uplink::Kind;
 
 fn dial() -> Dial {
     Dial::new(Arc::new(ManualClock::new()))

@@ -5,22 +5,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::clock::ManualClock;
+use crate::integration::testing::uplink;
 use crate::lorawan::Devices;
-use crate::uplink::{Flags, Kind, Moment, Rx, TimeSource, Uplink};
-
-fn uplink() -> Uplink {
-    Uplink {
-        id: uuid::Uuid::from_u128(0x01936b1e_0000_7000_8000_0000000000aa),
-        source: Arc::from("concentrator"),
-        kind: Kind::Lorawan,
-        content: data_encoding::HEXLOWER.decode(b"402e1f0b26802900026a5bc1d2e3f405").unwrap(),
-        dev_eui: None,
-        f_cnt: None,
-        rx: Rx::default(),
-        at: Moment { boot_id: [7; 16], boot_ns: 1, wall_us: 0, source: TimeSource::Ntp },
-        flags: Flags::default(),
-    }
-}
 
 fn mqtt(keys: &str) -> Result<Mqtt, Vec<Problem>> {
     mqtt_at("mqtt://127.0.0.1:1", keys)

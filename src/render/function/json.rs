@@ -11,6 +11,8 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::lenient_json;
+
 /// Levels of arrays and objects. Parsers stop at 128, and the body adds some of its own.
 const MAX_DEPTH: usize = 64;
 
@@ -28,7 +30,7 @@ pub(super) enum BadJson {
 /// The text, checked.
 pub(super) fn checked(mut text: String) -> Result<Box<RawValue>, BadJson> {
     text = replace_lone_surrogates(text);
-    if depth(&text) > MAX_DEPTH {
+    if lenient_json::depth(&text) > MAX_DEPTH {
         return Err(BadJson::Deep);
     }
     let mut parser = serde_json::Deserializer::from_str(&text);
@@ -70,26 +72,6 @@ pub(super) fn replace_lone_surrogates(text: String) -> String {
     }
     fixed.push_str(text.get(done..).unwrap_or_default());
     fixed
-}
-
-/// How deep the text nests.
-fn depth(text: &str) -> usize {
-    let (mut now, mut most) = (0usize, 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                now += 1;
-                most = most.max(now);
-            }
-            b']' | b'}' if !in_string => now = now.saturating_sub(1),
-            _ => {}
-        }
-    }
-    most
 }
 
 /// Parses everything, strings and numbers included, and keeps nothing.

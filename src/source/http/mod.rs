@@ -41,7 +41,6 @@ mod connection;
 mod head;
 mod uplinks;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -55,6 +54,7 @@ use crate::config::{HttpSource, Problem, Secret, Spot};
 use crate::metrics::{DoorCounters, DropReason};
 use crate::server_uplink::MAX_BYTES;
 
+use super::bind::BindError;
 use super::running::{Running, Stop};
 use super::server::{IN_HAND, Intake};
 use super::tally::Dropped;
@@ -80,47 +80,6 @@ pub struct Http {
     name: Arc<str>,
     listen: SocketAddr,
     token: Option<Secret>,
-}
-
-/// Why a source could not be started. Says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The address is not to be had.
-    #[error("source {source_name}: can't listen on TCP {listen}: {error}; {}", next_step(.error, *.listen))]
-    Bind {
-        /// Name of the source.
-        source_name: Arc<str>,
-        /// Where it should have listened.
-        listen: SocketAddr,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// The machine has no thread left.
-    #[error("source {source_name}: can't start a thread: {error}; check free memory and the limit on tasks")]
-    Thread {
-        /// Name of the source.
-        source_name: Arc<str>,
-        /// What the kernel said.
-        error: io::Error,
-    },
-}
-
-fn next_step(error: &io::Error, listen: SocketAddr) -> String {
-    let port = listen.port();
-    match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "another program holds the port: `ss -tlpn 'sport = :{port}'` names it; stop it, or change `listen` here and \
-             in whatever posts to it"
-        ),
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address: `ip addr` lists those it has, 0.0.0.0 is all of them"
-                .to_owned()
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("port {port} is not for this user: use one from 1024 up")
-        }
-        _ => "check `listen` of this source".to_owned(),
-    }
 }
 
 impl Http {
@@ -149,7 +108,7 @@ impl Http {
         clock: Arc<dyn Clock>,
     ) -> Result<Running, BindError> {
         let Http { name, listen, token } = self;
-        let no_bind = |error| BindError::Bind { source_name: Arc::clone(&name), listen, error };
+        let no_bind = |error| BindError::tcp(&name, listen, error);
         let socket = std::net::TcpListener::bind(listen).map_err(no_bind)?;
         let local = socket.local_addr().map_err(no_bind)?;
         socket.set_nonblocking(true).map_err(no_bind)?;

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::{Network, Problem, SemtechUdp, Spot};
 use crate::metrics::{DoorCounters, DropReason};
 use crate::source::FromSource;
+use crate::source::bind::BindError;
 use crate::source::tally::{Dropped, Tally};
 use crate::uplink::{Eui64, Heard, Moment};
 
@@ -47,47 +48,6 @@ pub struct Listener {
     listen: SocketAddr,
     allow: Vec<Network>,
     rate_limit: u32,
-}
-
-/// Why a source could not be started. Says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The address is not to be had.
-    #[error("source {source_name}: can't listen on UDP {listen}: {error}; {}", next_step(.error, *.listen))]
-    Bind {
-        /// Name of the source.
-        source_name: Arc<str>,
-        /// Where it should have listened.
-        listen: SocketAddr,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// The machine has no thread left.
-    #[error("source {source_name}: can't start a thread: {error}; check free memory and the limit on tasks")]
-    Thread {
-        /// Name of the source.
-        source_name: Arc<str>,
-        /// What the kernel said.
-        error: io::Error,
-    },
-}
-
-fn next_step(error: &io::Error, listen: SocketAddr) -> String {
-    let port = listen.port();
-    match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "another program holds the port: `ss -ulpn 'sport = :{port}'` names it; stop it, or change `listen` here and \
-             the server port of the packet forwarder"
-        ),
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address: `ip addr` lists those it has, 0.0.0.0 is all of them"
-                .to_owned()
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("port {port} is not for this user: use one from 1024 up")
-        }
-        _ => "check `listen` of this source".to_owned(),
-    }
 }
 
 impl Listener {
@@ -133,7 +93,7 @@ impl Listener {
         clock: Arc<dyn Clock>,
     ) -> Result<Running, BindError> {
         let (name, listen) = (self.name, self.listen);
-        let no_bind = |error| BindError::Bind { source_name: name.clone(), listen, error };
+        let no_bind = |error| BindError::udp(&name, listen, error);
         let socket = UdpSocket::bind(listen).map_err(no_bind)?;
         let local = socket.local_addr().map_err(no_bind)?;
         socket.set_read_timeout(Some(LOOK_UP)).map_err(no_bind)?;

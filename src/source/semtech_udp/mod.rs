@@ -43,4 +43,4 @@ pub mod codec;
 mod listener;
 mod rate;
 
-pub use listener::{BindError, Listener, Running};
+pub use listener::{Listener, Running};
