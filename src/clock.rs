@@ -65,6 +65,25 @@ pub fn rfc3339(wall_us: i64) -> Option<String> {
     (0..=9999).contains(&moment.year()).then(|| moment.format(FORMAT).ok()).flatten()
 }
 
+/// What RFC 3339 text says, in microseconds since 1970.
+pub fn us_of_rfc3339(text: &str) -> Option<i64> {
+    let moment = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
+    us_of(moment)
+}
+
+/// A moment in microseconds since 1970.
+pub(crate) fn us_of(moment: time::OffsetDateTime) -> Option<i64> {
+    i64::try_from(moment.unix_timestamp_nanos() / 1_000).ok()
+}
+
+/// Waits until then, or for ever.
+pub(crate) async fn sleep_until(until: Option<tokio::time::Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The machine's clocks.
 #[derive(Debug)]
 pub struct SystemClock {

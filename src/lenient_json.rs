@@ -54,6 +54,11 @@ pub(crate) fn number(json: &RawValue) -> Option<f64> {
     digits.trim().parse().ok().filter(|number: &f64| number.is_finite())
 }
 
+/// dB or dBm; what an f32 can't hold was never measured.
+pub(crate) fn decibels(json: &RawValue) -> Option<f32> {
+    number(json).map(|number| number as f32).filter(|number| number.is_finite())
+}
+
 /// A number without its fraction, if it fits `T`.
 pub(crate) fn integer<T: TryFrom<i64>>(json: &RawValue) -> Option<T> {
     number(json).and_then(whole)

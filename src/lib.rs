@@ -41,6 +41,7 @@ pub mod integration;
 mod lenient_json;
 pub mod lorawan;
 pub mod metrics;
+mod own_thread;
 pub mod printable;
 pub mod reload;
 pub mod render;

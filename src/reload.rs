@@ -32,6 +32,7 @@ use tokio::time::Instant;
 
 use crate::agent::{Basis, Change};
 use crate::check;
+use crate::clock::sleep_until;
 use crate::config::Problem;
 use crate::control::orders::{Asked, Order};
 
@@ -160,12 +161,5 @@ fn delete(candidate: &Path) -> bool {
             log::warn!("cannot remove {}: {error}", candidate.display());
             false
         }
-    }
-}
-
-async fn sleep_until(until: Option<Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until).await,
-        None => std::future::pending().await,
     }
 }

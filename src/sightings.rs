@@ -114,11 +114,17 @@ impl Sightings {
     pub fn note(&self, mut sighting: Sighting) {
         {
             let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-            let row = rows.entry(sighting.who.clone()).or_insert_with(|| Row::unheard(sighting.who.clone()));
-            sighting.gap = row.note(&sighting);
-            make_room(&mut rows);
+            match rows.get_mut(&sighting.who) {
+                Some(row) => sighting.gap = row.note(&sighting),
+                None => {
+                    let mut row = Row::unheard(sighting.who.clone());
+                    sighting.gap = row.note(&sighting);
+                    rows.insert(sighting.who.clone(), row);
+                    make_room(&mut rows);
+                }
+            }
         }
-        if self.watchers.receiver_count() > 0 {
+        if self.is_watched() {
             // A watcher that left in this moment is no loss.
             let _ = self.watchers.send(Arc::new(sighting));
         }

@@ -168,8 +168,7 @@ impl Destination {
     pub(super) fn account(&self, spool: &Spool) -> Option<AccountId> {
         let view = spool.view();
         let view = view.borrow();
-        let ours = view.accounts.iter().find(|it| *it.kind == *self.kind && *it.name == *self.name)?;
-        Some(ours.id)
+        view.account_of(self.kind, &self.name).map(|account| account.id)
     }
 
     /// Its lane, where the lane's status can be seen, and the routes that lead to it.

@@ -11,6 +11,7 @@ use crate::config::{Config, Problem};
 use crate::control::client::{self, AskError};
 use crate::control::names::hint;
 use crate::control::test::{self, Wanted};
+use crate::own_thread;
 use crate::printable::printable;
 
 use super::args::TestOptions;
@@ -20,9 +21,6 @@ use super::{Exit, say};
 
 /// A token, a slow far end and a function together take no longer.
 const PATIENCE: Duration = Duration::from_secs(150);
-
-/// Threads for looking up a name, and for the request.
-const BLOCKING_THREADS: usize = 2;
 
 pub(super) fn test(config: &Path, options: &TestOptions) -> Result<Exit, Exit> {
     let result = match Agent::of(config).and_then(|agent| live(&agent, options))? {
@@ -87,18 +85,10 @@ fn alone(config: &Path, options: &TestOptions) -> Result<Value, Exit> {
         eprintln!("packhorse: {why}");
         Exit::Usage
     })?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .build();
-    let runtime = runtime.map_err(|error| {
+    own_thread::run(test::run(name, &tester, uplink, None)).map_err(|error| {
         eprintln!("packhorse: the system refused a thread or timer: {error}");
         Exit::Bad
-    })?;
-    let result = runtime.block_on(test::run(name, &tester, uplink, None));
-    // A look-up that hangs must not hold up the end.
-    runtime.shutdown_background();
-    Ok(result)
+    })
 }
 
 fn refuse(problems: &[Problem]) -> Exit {

@@ -246,7 +246,7 @@ impl Api {
         let n = within_job_time(delivering.operator.replay_dead(account)).await?;
         // Less than all: the rest has no room in the spool, or is refused again meanwhile.
         let view = delivering.operator.view();
-        let left = view.accounts.iter().find(|it| it.id == account).map_or(0, |it| it.dead_letters);
+        let left = view.account(account).map_or(0, |it| it.dead_letters);
         let answer =
             json!({ "integration": named.name, "replayed": n, "left": left, "under_way": n.is_none() });
         Ok(Answer::json(&answer))
@@ -293,11 +293,8 @@ fn find<'a>(delivering: &'a Delivering, asked: &str) -> Result<Named<'a>, Answer
     let is_it = |kind: &str, name: &str| {
         name == asked || asked.split_once(':').is_some_and(|(its, rest)| its == kind && rest == name)
     };
-    let account_of = |kind: &str, name: &str| {
-        view.accounts.iter().find(|account| *account.kind == *kind && *account.name == *name).cloned()
-    };
     if let Some(it) = delivering.integrations.iter().find(|it| is_it(it.kind, &it.name)) {
-        let account = account_of(it.kind, &it.name);
+        let account = view.account_of(it.kind, &it.name).cloned();
         return Ok(Named { name: it.name.clone(), configured: Some(it), account });
     }
     if let Some(account) = view.accounts.iter().find(|account| is_it(&account.kind, &account.name)) {
@@ -309,7 +306,7 @@ fn find<'a>(delivering: &'a Delivering, asked: &str) -> Result<Named<'a>, Answer
 }
 
 fn backlog_of(view: &View, account: AccountId) -> u64 {
-    view.accounts.iter().find(|it| it.id == account).map_or(0, |it| it.backlog)
+    view.account(account).map_or(0, |it| it.backlog)
 }
 
 /// Waits for a job of the spool, but not longer than a person likes to; `None`: it goes on by itself.

@@ -53,13 +53,12 @@ fn spool(page: &mut Page, delivering: &Delivering) {
 
 fn integrations(page: &mut Page, status: &StatusSource, delivering: &Delivering) {
     let view = delivering.operator.view();
-    let account = |kind: &str, name: &str| {
-        view.accounts.iter().find(|account| *account.kind == *kind && *account.name == *name)
-    };
     let all: Vec<(Labels<'_>, Option<&AccountView>)> = delivering
         .integrations
         .iter()
-        .map(|it| ([("integration", it.name.as_str()), ("type", it.kind)], account(it.kind, &it.name)))
+        .map(|it| {
+            ([("integration", it.name.as_str()), ("type", it.kind)], view.account_of(it.kind, &it.name))
+        })
         .collect();
     for (name, kind, help, value) in [
         ("backlog", "gauge", "Uplinks that wait", (|it| it.backlog) as fn(&AccountView) -> u64),

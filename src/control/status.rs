@@ -169,10 +169,7 @@ impl StatusSource {
                 .any(|ours| ours.name == *account.name && ours.kind == &*account.kind)
         };
         let configured = delivering.integrations.iter().map(|ours| {
-            let account = view
-                .accounts
-                .iter()
-                .find(|account| ours.name == *account.name && ours.kind == &*account.kind);
+            let account = view.account_of(ours.kind, &ours.name);
             let lane = ours.lane.borrow();
             let state = lane.state(Instant::now()).as_str();
             let mut entry = entry(&ours.name, ours.kind, ours.enabled, state, account);

@@ -12,9 +12,8 @@ impl Lane {
             let status = self.status.borrow();
             (status.state(Instant::now()), status.oldest)
         };
-        let id = self.window.ledger.account_id();
         let view = self.window.ledger.view().borrow().clone();
-        let account = view.accounts.iter().find(|account| account.id == id);
+        let account = self.window.ledger.account(&view);
         let dropped: Map<String, Value> = account
             .map(|account| {
                 account.lost.iter().map(|(loss, n)| (loss.as_str().to_owned(), json!(n))).collect()

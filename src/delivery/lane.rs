@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, sleep_until};
 use crate::config::{OnReject, Order, Retry, Strategy};
 use crate::history::{Entry, Exchange, History, Standing};
 use crate::lorawan;
@@ -576,12 +576,5 @@ fn input_of(uplink: &Uplink) -> String {
 async fn wait_if_closed(changed: Result<(), watch::error::RecvError>) {
     if changed.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-async fn sleep_until(until: Option<Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! Two signals that all lanes hear: the link may be up again, and stop.
+//! A signal that all lanes hear: the link may be up again.
 //!
 //! After an outage every lane sits in a back-off of up to a minute. [`LinkUp`] ends that early (RULES S31): when the
 //! kernel reports a new route or address ([`watch_kernel`]), when another integration's far end accepts something again,
@@ -50,40 +50,6 @@ impl LinkUp {
 impl Default for LinkUp {
     fn default() -> Self {
         LinkUp::new()
-    }
-}
-
-/// Gives the stop signal; dropping it gives it too.
-#[derive(Debug)]
-pub struct Stopper(watch::Sender<bool>);
-
-/// Hears the stop signal.
-#[derive(Clone, Debug)]
-pub struct Stop(watch::Receiver<bool>);
-
-impl Stopper {
-    /// A fresh pair.
-    pub fn new() -> (Stopper, Stop) {
-        let (say, hear) = watch::channel(false);
-        (Stopper(say), Stop(hear))
-    }
-
-    /// Everybody who listens is to stop.
-    pub fn stop(&self) {
-        self.0.send_replace(true);
-    }
-}
-
-impl Stop {
-    /// Waits for the signal. Safe to cancel.
-    pub async fn stopped(&mut self) {
-        // An error means the stopper is gone, which means stop.
-        let _ = self.0.wait_for(|stop| *stop).await;
-    }
-
-    /// Whether it was given.
-    pub fn is_stopped(&self) -> bool {
-        *self.0.borrow() || self.0.has_changed().is_err()
     }
 }
 

@@ -41,8 +41,9 @@ mod status;
 mod unread;
 mod window;
 
+pub use crate::own_thread::{Stop, Stopper};
 pub use backoff::Backoff;
 pub use lane::{Lane, LaneSettings, Ordering};
-pub use link::{LinkUp, Stop, Stopper};
+pub use link::LinkUp;
 pub use status::{LaneStatus, LastError, State};
 pub use window::{Beside, Lease};

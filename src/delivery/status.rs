@@ -183,7 +183,6 @@ impl LaneStatus {
         self.blocked |= blocks;
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
-        self.last_error =
-            Some(LastError { layer: failure.layer, message: failure.message.clone(), at_us: now_us });
+        self.failed_with_others(failure, now_us);
     }
 }

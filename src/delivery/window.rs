@@ -201,10 +201,8 @@ impl Window {
 
     /// Ends a lease of a record that was not sent after all: as if it had never been made.
     pub(super) fn put_back(&mut self, lease: &Lease) {
-        let attempts = self.give_back(lease).map(|item| item.attempts.saturating_sub(1));
-        let item = self.items.iter_mut().find(|item| item.seq == lease.seq);
-        if let (Some(attempts), Some(item)) = (attempts, item) {
-            item.attempts = attempts;
+        if let Some(item) = self.give_back(lease) {
+            item.attempts = item.attempts.saturating_sub(1);
         }
     }
 
@@ -254,7 +252,7 @@ impl Window {
 
     /// Ends a lease without settling its record: it may be leased again, one attempt later. Returns the record, unless
     /// the lease is of an earlier generation.
-    pub(super) fn give_back(&mut self, lease: &Lease) -> Option<&Item> {
+    pub(super) fn give_back(&mut self, lease: &Lease) -> Option<&mut Item> {
         if self.generation != Some(lease.generation) {
             self.orphans.retain(|orphan| (orphan.generation, orphan.seq) != (lease.generation, lease.seq));
             return None;

@@ -165,6 +165,12 @@ pub(super) fn handshake_failure(error: &io::Error, peer: &Peer) -> Failure {
     }
 }
 
+/// Whether a name could not be looked up; neither the system nor [`Lookup`](super::Lookup) has a kind for it.
+pub(crate) fn is_lookup(error: &io::Error) -> bool {
+    let text = error.to_string();
+    text.contains("lookup address") || text.contains("could not resolve")
+}
+
 /// The failure that the resolver's words stand for.
 pub(super) fn lookup_failure(said: &str, peer: &Peer) -> Failure {
     no_address(peer, said.trim_start_matches("failed to lookup address information: "))

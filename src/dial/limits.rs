@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ureq::Agent;
 
+use super::{HttpConnector, Lookup};
+
 /// Each connection has one such buffer in and one out, in bytes. An answer's headers must fit into one.
 pub(crate) const BUFFER_BYTES: usize = 8 << 10;
 
@@ -28,8 +30,12 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// What an agent is made with.
-    pub(crate) fn config(self) -> ureq::config::Config {
+    /// A client with these limits.
+    pub(crate) fn agent(self, connector: &HttpConnector) -> Agent {
+        Agent::with_parts(self.config(), connector.clone(), Lookup::default())
+    }
+
+    fn config(self) -> ureq::config::Config {
         let connect = Some(self.timeout.min(MAX_CONNECT));
         Agent::config_builder()
             .timeout_global(Some(self.timeout))

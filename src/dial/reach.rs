@@ -35,7 +35,7 @@ pub(crate) struct Reach {
 /// How far one got.
 #[derive(Debug)]
 pub(crate) struct Reached {
-    /// The addresses of the name, and how long that took; empty where the host is an address.
+    /// The addresses of the name, and how long that took; where the host is an address, itself.
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) lookup: Duration,
     /// From the connect to the end of the handshake.

@@ -25,15 +25,12 @@ use std::thread::JoinHandle;
 use crate::config::{self, IntegrationKind, Problem};
 use crate::delivery::{Lane, Ordering, Stop};
 use crate::flow::Variant;
+use crate::own_thread;
 use crate::render::Interpreter;
 
 use crate::dial::Dial;
 pub use group::Group;
 pub use trial::Tester;
-
-/// Threads that a runtime may use for name resolution. A look-up that hangs keeps its thread; the next one finds the
-/// other, and no more pile up.
-const RESOLVER_THREADS: usize = 2;
 
 /// A destination, ready to run.
 #[derive(Debug)]
@@ -109,14 +106,8 @@ impl Integration {
     /// # Errors
     /// The system's, when it has no thread or no timer left.
     pub fn start(self, mut lane: Lane, mut stop: Stop) -> std::io::Result<JoinHandle<()>> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(RESOLVER_THREADS)
-            .build()?;
-        std::thread::Builder::new().name(lane.name().to_string()).spawn(move || {
-            runtime.block_on(self.drive(&mut lane, &mut stop));
-            // A look-up that hangs must not hold up the stop.
-            runtime.shutdown_background();
+        own_thread::spawn(lane.name().to_string(), move || async move {
+            self.drive(&mut lane, &mut stop).await;
         })
     }
 }

@@ -96,14 +96,14 @@ impl Snapshot {
     /// What `uplink` means, if no function has to be asked for it.
     pub fn interpret_now<'a>(&'a self, uplink: &'a Uplink, function: Option<&str>) -> Option<Meaning<'a>> {
         let message = self.message(uplink);
-        let asks = self.question(&message, function).is_some();
+        let asks = asked(&message, function).is_some();
         (!asks).then(|| Meaning::Message(Box::new(message)))
     }
 
     /// What `uplink` means; waits for the function. `function`: the flow's, instead of the device's.
     pub fn interpret<'a>(&'a self, uplink: &'a Uplink, function: Option<&str>) -> Meaning<'a> {
         let message = self.message(uplink);
-        match self.question(&message, function) {
+        match question(&message, function) {
             Some((function, input)) => {
                 self.answered(message, &function, &self.functions.call(&function, &input))
             }
@@ -114,7 +114,7 @@ impl Snapshot {
     /// The same without blocking the thread.
     pub async fn interpret_async<'a>(&'a self, uplink: &'a Uplink, function: Option<&str>) -> Meaning<'a> {
         let message = self.message(uplink);
-        match self.question(&message, function) {
+        match question(&message, function) {
             Some((function, input)) => {
                 let output = self.functions.call_async(&function, &input).await;
                 self.answered(message, &function, &output)
@@ -126,22 +126,6 @@ impl Snapshot {
     /// What `uplink` means before any function.
     pub fn message<'a>(&'a self, uplink: &'a Uplink) -> Message<'a> {
         Message::of(&self.gateway, &self.devices, uplink)
-    }
-
-    /// Which function is asked what.
-    fn question(&self, message: &Message<'_>, function: Option<&str>) -> Option<(String, Input)> {
-        let device = message.device;
-        let function = function.map(str::to_owned).or_else(|| device?.function.clone())?;
-        let f_port = message.f_port.filter(|port| *port != 0)?;
-        let input = Input {
-            uplink_id: message.uplink.id,
-            bytes: message.payload.clone()?,
-            f_port,
-            recv_time_us: Some(message.uplink.at.wall_us),
-            variables: device.map(|device| device.variables.clone()).unwrap_or_default(),
-            uplink: helium_object(message),
-        };
-        Some((function, input))
     }
 
     fn answered<'a>(&self, mut message: Message<'a>, function: &str, output: &Output) -> Meaning<'a> {
@@ -163,4 +147,25 @@ impl Snapshot {
         decoding.console = output.console.iter().map(|line| line.text.clone()).collect();
         Meaning::Message(Box::new(message))
     }
+}
+
+/// Which function is asked, and about which port and payload.
+fn asked<'m>(message: &'m Message<'_>, function: Option<&'m str>) -> Option<(&'m str, u8, &'m [u8])> {
+    let function = function.or_else(|| message.device?.function.as_deref())?;
+    let f_port = message.f_port.filter(|port| *port != 0)?;
+    Some((function, f_port, message.payload.as_deref()?))
+}
+
+/// The function, and all that it is told.
+fn question(message: &Message<'_>, function: Option<&str>) -> Option<(String, Input)> {
+    let (function, f_port, payload) = asked(message, function)?;
+    let input = Input {
+        uplink_id: message.uplink.id,
+        bytes: payload.to_vec(),
+        f_port,
+        recv_time_us: Some(message.uplink.at.wall_us),
+        variables: message.device.map(|device| device.variables.clone()).unwrap_or_default(),
+        uplink: helium_object(message),
+    };
+    Some((function.to_owned(), input))
 }

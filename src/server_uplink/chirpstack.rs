@@ -62,8 +62,8 @@ fn copy(element: &RawValue) -> Rx {
     let mut rx = Rx { channel: Some(0), ..Rx::default() };
     json::members(element, |key, value| match key {
         "gatewayId" => rx.gateway_eui = fields::eui(value),
-        "rssi" => rx.rssi_dbm = fields::decibels(value),
-        "snr" => rx.snr_db = fields::decibels(value),
+        "rssi" => rx.rssi_dbm = json::decibels(value),
+        "snr" => rx.snr_db = json::decibels(value),
         "channel" => rx.channel = json::integer(value),
         "rfChain" => rx.rf_chain = json::integer(value),
         "antenna" => rx.antenna = json::integer(value),

@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use data_encoding::{BASE64_NOPAD, HEXLOWER_PERMISSIVE};
 use serde_json::value::RawValue;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use crate::clock::us_of_rfc3339;
 use crate::lenient_json as json;
 use crate::uplink::{DevAddr, Eui64, Modulation, Rx};
 
@@ -53,13 +52,7 @@ pub(super) fn decoded(value: &RawValue) -> Option<Box<RawValue>> {
 
 /// RFC 3339, in microseconds since 1970.
 pub(super) fn time_us(value: &RawValue) -> Option<i64> {
-    let moment = OffsetDateTime::parse(json::text(value)?.trim(), &Rfc3339).ok()?;
-    i64::try_from(moment.unix_timestamp_nanos() / 1_000).ok()
-}
-
-/// dB or dBm.
-pub(super) fn decibels(value: &RawValue) -> Option<f32> {
-    json::number(value).map(|number| number as f32).filter(|number| number.is_finite())
+    us_of_rfc3339(json::text(value)?.trim())
 }
 
 /// A short label in printable ASCII.

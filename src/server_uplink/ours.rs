@@ -53,8 +53,8 @@ fn radio(value: &RawValue) -> Rx {
             rx.data_rate = json::text(value).and_then(|text| fields::label(&text)).unwrap_or_default();
         }
         "coding_rate" => rx.coding_rate = json::text(value).and_then(|text| fields::label(&text)),
-        "rssi" => rx.rssi_dbm = fields::decibels(value),
-        "snr" => rx.snr_db = fields::decibels(value),
+        "rssi" => rx.rssi_dbm = json::decibels(value),
+        "snr" => rx.snr_db = json::decibels(value),
         "channel" => rx.channel = json::integer(value),
         _ => {}
     });

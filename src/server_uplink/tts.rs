@@ -74,10 +74,10 @@ fn copy(element: &RawValue) -> Rx {
                 }
             });
         }
-        "rssi" => rx.rssi_dbm = fields::decibels(value),
-        "channel_rssi" => channel_rssi = fields::decibels(value),
-        "signal_rssi" => rx.rssi_signal_dbm = fields::decibels(value),
-        "snr" => rx.snr_db = fields::decibels(value),
+        "rssi" => rx.rssi_dbm = json::decibels(value),
+        "channel_rssi" => channel_rssi = json::decibels(value),
+        "signal_rssi" => rx.rssi_signal_dbm = json::decibels(value),
+        "snr" => rx.snr_db = json::decibels(value),
         "channel_index" => rx.channel = json::integer(value),
         "antenna_index" => rx.antenna = json::integer(value),
         "timestamp" => rx.tmst = json::integer(value),

@@ -5,27 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tokio::sync::watch;
-
-/// Threads that the runtime of a source may use for name resolution.
-const RESOLVER_THREADS: usize = 2;
-
-/// Hears that the source is to stop.
-#[derive(Clone, Debug)]
-pub(super) struct Stop(watch::Receiver<bool>);
-
-impl Stop {
-    /// Waits for it. Safe to cancel.
-    pub(super) async fn stopped(&mut self) {
-        // An error means that whoever could say it has gone, which says it.
-        let _ = self.0.wait_for(|stop| *stop).await;
-    }
-
-    /// Whether it was said.
-    pub(super) fn is_stopped(&self) -> bool {
-        *self.0.borrow() || self.0.has_changed().is_err()
-    }
-}
+use crate::own_thread::{self, Stop, Stopper};
 
 /// A source on a thread of its own. Dropping it stops it: it takes nothing more, and returns when what it has in hand is
 /// acknowledged, or after a few seconds.
@@ -33,7 +13,7 @@ impl Stop {
 pub struct Running {
     name: Arc<str>,
     local: Option<SocketAddr>,
-    stop: watch::Sender<bool>,
+    stopper: Stopper,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -48,17 +28,9 @@ impl Running {
     where
         F: Future<Output = ()>,
     {
-        let (stop, stopping) = watch::channel(false);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(RESOLVER_THREADS)
-            .build()?;
-        let thread = std::thread::Builder::new().name(format!("{kind}/{name}")).spawn(move || {
-            runtime.block_on(work(Stop(stopping)));
-            // A look-up that hangs must not hold up the stop.
-            runtime.shutdown_background();
-        })?;
-        Ok(Running { name, local, stop, thread: Some(thread) })
+        let (stopper, stop) = Stopper::new();
+        let thread = own_thread::spawn(format!("{kind}/{name}"), || work(stop))?;
+        Ok(Running { name, local, stopper, thread: Some(thread) })
     }
 
     /// Where it listens, if it does; tells the port where the configuration said 0.
@@ -74,7 +46,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
+        self.stopper.stop();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
-use crate::clock::RELEASE_FLOOR_US;
+use crate::clock::{RELEASE_FLOOR_US, us_of};
 use crate::uplink::{Moment, TimeSource};
 
 /// 1980-01-06 00:00 UTC in milliseconds since 1970, where GPS time begins.
@@ -86,7 +86,7 @@ fn utc_us_of_text(text: &str) -> Option<i64> {
         let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
         PrimitiveDateTime::parse(bare, format).ok().map(PrimitiveDateTime::assume_utc)
     })?;
-    i64::try_from(moment.unix_timestamp_nanos() / 1_000).ok()
+    us_of(moment)
 }
 
 #[cfg(test)]

@@ -188,6 +188,18 @@ pub struct View {
     pub set_aside: Option<SetAside>,
 }
 
+impl View {
+    /// The account with this id.
+    pub fn account(&self, id: AccountId) -> Option<&AccountView> {
+        self.accounts.iter().find(|account| account.id == id)
+    }
+
+    /// The account of this integration or group.
+    pub fn account_of(&self, kind: &str, name: &str) -> Option<&AccountView> {
+        self.accounts.iter().find(|account| *account.kind == *kind && *account.name == *name)
+    }
+}
+
 /// The open spool.
 #[derive(Debug)]
 pub struct Spool {
@@ -410,14 +422,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Whose it is.
-    pub fn account_id(&self) -> AccountId {
-        self.account
-    }
-
     /// Its account as of the present view.
     pub fn account<'v>(&self, view: &'v View) -> Option<&'v AccountView> {
-        view.accounts.iter().find(|account| account.id == self.account)
+        view.account(self.account)
     }
 
     /// What is stored as settled for this account.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, us_of_rfc3339};
 use crate::config::{Config, Function, Problem};
 use crate::printable::printable;
 use crate::render::function::{Decoding, Functions, Input, Options, Output};
@@ -175,7 +175,7 @@ impl Decoder {
         };
         let port = line.f_port.or(port).ok_or("the line has no fPort, and there is no --port")?;
         let time = match line.recv_time {
-            Some(text) => parse_time(&text).ok_or_else(|| format!("recvTime {text:?} is not RFC 3339"))?,
+            Some(text) => us_of_rfc3339(&text).ok_or_else(|| format!("recvTime {text:?} is not RFC 3339"))?,
             None => now_us(),
         };
         Ok(self.call(bytes, port, time, line.variables))
@@ -256,11 +256,6 @@ fn line(answer: &Answer<'_>) -> String {
 
 fn now_us() -> i64 {
     SystemClock::new().wall_us()
-}
-
-fn parse_time(text: &str) -> Option<i64> {
-    let time = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
-    i64::try_from(time.unix_timestamp_nanos() / 1_000).ok()
 }
 
 #[cfg(test)]

@@ -184,7 +184,8 @@ fn forms<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     all
 }
 
-fn hidden(text: &str, secrets: &[String]) -> String {
+/// `text` without these.
+pub(super) fn hidden(text: &str, secrets: &[String]) -> String {
     secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "[secret]"))
 }
 

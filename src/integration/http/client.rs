@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ureq::Agent;
 use ureq::http::header::{DATE, HeaderName, LOCATION, RETRY_AFTER};
@@ -24,7 +24,7 @@ use crate::config::{Integration, IntegrationKind, Problem, SuccessCodes, Tls};
 use crate::delivery::Lease;
 use crate::delivery::outcome::{Failure, Layer, Outcome, Report};
 use crate::dial::reach::Reach;
-use crate::dial::{Dial, HttpConnector, Limits, Lookup, Peer, http_failure};
+use crate::dial::{Dial, HttpConnector, Limits, Peer, http_failure};
 use crate::flow::Variant;
 use crate::history::Exchange;
 use crate::printable::printable;
@@ -48,7 +48,6 @@ pub struct HttpClient {
     connector: HttpConnector,
     requests: Arc<RequestMaker>,
     success: SuccessCodes,
-    timeout: Duration,
     peer: Peer,
     shown_url: String,
     clock: Arc<dyn Clock>,
@@ -103,13 +102,12 @@ impl HttpClient {
         match (connector, requests) {
             (Some(connector), Some(requests)) if problems.is_empty() => Ok(HttpClient {
                 name: integration.name.value.clone(),
-                agent: Agent::with_parts(limits.config(), connector.clone(), Lookup::default()),
+                agent: limits.agent(&connector),
                 limits,
                 connector,
                 requests: Arc::new(requests),
                 interpreter: interpreter.clone(),
                 success: http.success_codes.clone(),
-                timeout: http.timeout,
                 peer: target.peer,
                 shown_url: target.shown,
                 clock: Arc::clone(dial.clock()),
@@ -146,7 +144,7 @@ impl HttpClient {
                 exchange.answer.clone_from(&answer.body);
                 self.judged(&answer)
             }
-            Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.timeout)),
+            Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.limits.timeout)),
         };
         exchange.took = started.elapsed();
         Report { outcome, exchange: Some(exchange) }
@@ -219,7 +217,7 @@ impl HttpClient {
                         let answer = answer.insert(self.read(response, hide));
                         self.judged(answer)
                     }
-                    Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.timeout)),
+                    Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.limits.timeout)),
                 }
             }
         };
@@ -258,7 +256,7 @@ impl HttpClient {
 
     /// The same client with connections of its own, and open whatever became of this one.
     pub fn reopened(&self) -> HttpClient {
-        let agent = Agent::with_parts(self.limits.config(), self.connector.clone(), Lookup::default());
+        let agent = self.limits.agent(&self.connector);
         HttpClient { agent, ..self.clone() }
     }
 
@@ -269,7 +267,7 @@ impl HttpClient {
     /// What is in the way.
     pub fn probe(&self) -> Result<(), Failure> {
         let response = self.agent.run(self.requests.probe()?);
-        let response = response.map_err(|error| http_failure(&error, &self.peer, self.timeout))?;
+        let response = response.map_err(|error| http_failure(&error, &self.peer, self.limits.timeout))?;
         let answer = self.read(response, str::to_owned);
         // 501 is what many say that do not know OPTIONS.
         let is_in_the_way =

@@ -12,14 +12,14 @@ use ureq::http::{self, Request};
 
 use super::batch::BatchBody;
 use super::client::Sending;
-use super::target::Target;
+use super::target::{Target, may_be_key};
 use super::{compress, kept};
 use crate::config::{BatchFormat, Compress, Http, Integration, Method, Problem, Secret, Spot};
 use crate::delivery::outcome::{Failure, Layer};
 use crate::dial::{BUFFER_BYTES, Dial};
 use crate::flow::Variant;
 use crate::history::Exchange;
-use crate::integration::auth::{Credentials, Surroundings};
+use crate::integration::auth::{Credentials, Surroundings, hidden};
 use crate::integration::way::Way;
 use crate::render::{Message, Purpose, RenderError, Template, percent_encode};
 
@@ -30,9 +30,6 @@ const FRAMING: [HeaderName; 7] =
 /// The longest URL and the longest header value, in bytes. Each must fit into the output buffer with its name, and few
 /// servers take more.
 const MAX_LINE_BYTES: usize = BUFFER_BYTES - 512;
-
-/// A word of a header value that is shorter than this is no key.
-const MIN_KEY_CHARS: usize = 8;
 
 /// A request, and what may be shown of it.
 pub(super) struct Made {
@@ -90,7 +87,7 @@ impl RequestMaker {
                 compress: *http.compress,
                 ways,
                 batch_format: http.batch_format,
-                hidden: hidden(target, &http.headers),
+                hidden: keys_of(target, &http.headers),
             }),
             _ => Err(problems),
         }
@@ -215,8 +212,7 @@ impl RequestMaker {
 
     /// `text` of an answer without our secrets in it.
     pub(super) fn hide(&self, text: &str) -> String {
-        let text = self.credentials.hide(text);
-        self.hidden.iter().fold(text, |text, secret| text.replace(secret.as_str(), "[secret]"))
+        hidden(&self.credentials.hide(text), &self.hidden)
     }
 }
 
@@ -335,14 +331,16 @@ fn headers(
 
 /// Header values are secrets to the configuration; so are keys that somebody wrote into the query. An answer may repeat
 /// them as they are or percent-encoded.
-fn hidden(target: &Target, headers: &[(Spot<String>, Secret)]) -> Vec<String> {
-    let is_key = |word: &&str| word.chars().count() >= MIN_KEY_CHARS && !word.contains("{{");
-    let words = headers.iter().flat_map(|(_, value)| value.expose().split_whitespace()).filter(is_key);
-    let mut hidden: Vec<String> = words
+fn keys_of(target: &Target, headers: &[(Spot<String>, Secret)]) -> Vec<String> {
+    let words = headers
+        .iter()
+        .flat_map(|(_, value)| value.expose().split_whitespace())
+        .filter(|word| may_be_key(word));
+    let mut keys: Vec<String> = words
         .flat_map(|word| [word.to_owned(), percent_encode(word)])
         .chain(target.query_values.iter().cloned())
         .collect();
-    hidden.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    hidden.dedup();
-    hidden
+    keys.sort_by_key(|key| std::cmp::Reverse(key.len()));
+    keys.dedup();
+    keys
 }

@@ -23,8 +23,10 @@ pub(super) struct Target {
     pub(super) query_values: Vec<String>,
 }
 
-/// A value shorter than this is a version or a flag, no key.
-const MIN_KEY_CHARS: usize = 8;
+/// Whether a word of a query or header may be a key: a shorter one is a version or a flag.
+pub(super) fn may_be_key(word: &str) -> bool {
+    word.chars().count() >= 8 && !word.contains("{{")
+}
 
 impl Target {
     pub(super) fn try_new(integration: &Integration, http: &Http) -> Result<Target, Vec<Problem>> {
@@ -92,7 +94,7 @@ fn shown(url: &str) -> String {
 fn query_values(url: &str) -> Vec<String> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let values = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value);
-    values.filter(|v| v.chars().count() >= MIN_KEY_CHARS && !v.contains("{{")).map(str::to_owned).collect()
+    values.filter(|value| may_be_key(value)).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -55,9 +55,10 @@ use crate::metrics::{DoorCounters, DropReason};
 use crate::server_uplink::MAX_BYTES;
 
 use super::bind::BindError;
-use super::running::{Running, Stop};
+use super::running::Running;
 use super::server::{IN_HAND, Intake};
 use super::tally::Dropped;
+use crate::own_thread::Stop;
 
 /// The longest body (RULES S32).
 pub const MAX_BODY_BYTES: usize = 1 << 20;

@@ -33,13 +33,12 @@ pub(super) fn explain(error: &ConnectionError, broker: &Peer) -> String {
 }
 
 fn of_io(error: &io::Error, broker: &Peer) -> String {
-    let text = error.to_string();
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset => {
             format!("{broker} closed the connection")
         }
-        _ if text.contains("lookup address") || text.contains("could not resolve") => {
-            format!("no address for {}: {text}", broker.host)
+        _ if dial::is_lookup(error) => {
+            format!("no address for {}: {error}", broker.host)
         }
         _ => dial::io_failure(error, broker).to_string(),
     }

@@ -49,9 +49,10 @@ use crate::config::{self, Format, MqttScheme, MqttSource, Problem, Spot};
 use crate::dial::{Dial, Peer, TlsSource};
 use crate::metrics::{DoorCounters, DropReason};
 
-use super::running::{Running, Stop};
+use super::running::Running;
 use super::server::{self, Intake, Told};
 use super::tally::Dropped;
+use crate::own_thread::Stop;
 
 pub use super::server::IN_HAND;
 

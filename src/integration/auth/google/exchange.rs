@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 use serde::Deserialize;
-use ureq::Agent;
 use ureq::http::{Request, Uri};
 
 use super::super::{Surroundings, blamed_on_clock, hidden, problem};
 use crate::clock::Clock;
 use crate::config::{Place, Problem, Spot, Tls};
 use crate::delivery::outcome::{Failure, Layer};
-use crate::dial::{HttpConnector, Limits, Lookup, Peer, http_failure};
+use crate::dial::{HttpConnector, Limits, Peer, http_failure};
 use crate::printable::printable;
 use crate::render::percent_encode;
 
@@ -51,7 +50,6 @@ pub(super) struct TokenServer {
     peer: Peer,
     connector: HttpConnector,
     limits: Limits,
-    timeout: Duration,
     /// The table of the settings, for next steps.
     key: String,
 }
@@ -88,7 +86,7 @@ impl TokenServer {
         let peer = Peer { host, port: authority.port_u16().unwrap_or(usual_port) };
         let limits = Limits { timeout: around.timeout, connections: 1 };
         let (uri, key) = (uri.to_owned(), key.to_owned());
-        Ok(TokenServer { uri, peer, connector, limits, timeout: around.timeout, key })
+        Ok(TokenServer { uri, peer, connector, limits, key })
     }
 
     /// Its URI, which is also the audience of what is signed for it.
@@ -103,9 +101,9 @@ impl TokenServer {
             .header("content-type", "application/x-www-form-urlencoded")
             .body(body)
             .map_err(|_| Failure::link(Layer::Http, "the token server can't be asked"))?;
-        let agent = Agent::with_parts(self.limits.config(), self.connector.clone(), Lookup::default());
+        let agent = self.limits.agent(&self.connector);
         let mut response = agent.run(request).map_err(|error| {
-            let Failure { layer, blame, message } = http_failure(&error, &self.peer, self.timeout);
+            let Failure { layer, blame, message } = http_failure(&error, &self.peer, self.limits.timeout);
             Failure { layer, blame, message: format!("no token: {message}") }
         })?;
         let status = response.status();

@@ -55,7 +55,6 @@ impl Place {
     /// Before CONNACK a connection that is closed says something about the port, not about the link.
     pub(super) fn io(&self, error: &io::Error) -> Broken {
         let Place { peer, connected, doubt } = self;
-        let text = error.to_string();
         match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted if !connected => Broken::other(
                 Failure::link(Layer::Mqtt, format!("{peer} closed the connection before CONNACK; {doubt}")),
@@ -66,8 +65,8 @@ impl Place {
                 let failure = Failure::link(Layer::Tcp, format!("{peer} closed the connection"));
                 Broken { failure, cause: self.closed() }
             }
-            _ if text.contains("lookup address") || text.contains("could not resolve") => {
-                Broken::other(Failure::link(Layer::Dns, format!("no address for {}: {text}", peer.host)))
+            _ if dial::is_lookup(error) => {
+                Broken::other(Failure::link(Layer::Dns, format!("no address for {}: {error}", peer.host)))
             }
             io::ErrorKind::BrokenPipe => {
                 Broken { failure: dial::io_failure(error, peer), cause: self.closed() }

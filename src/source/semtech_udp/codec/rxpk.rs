@@ -66,9 +66,9 @@ impl<'a> Fields<'a> {
             "modu" => rx.modulation = modulation(value),
             "datr" => rx.data_rate = label(value).unwrap_or_default(),
             "codr" => rx.coding_rate = label(value).filter(|rate| !matches!(rate.as_str(), "" | "?")),
-            "rssi" => rx.rssi_dbm = decibels(value),
-            "rssis" => rx.rssi_signal_dbm = decibels(value),
-            "lsnr" => rx.snr_db = decibels(value),
+            "rssi" => rx.rssi_dbm = json::decibels(value),
+            "rssis" => rx.rssi_signal_dbm = json::decibels(value),
+            "lsnr" => rx.snr_db = json::decibels(value),
             "chan" => rx.channel = json::integer(value),
             "rfch" => rx.rf_chain = json::integer(value),
             "ant" => rx.antenna = json::integer(value),
@@ -98,11 +98,6 @@ fn modulation(value: &RawValue) -> Modulation {
     } else {
         Modulation::Other
     }
-}
-
-/// dB or dBm; what an f32 can't hold was never measured.
-fn decibels(value: &RawValue) -> Option<f32> {
-    json::number(value).map(|number| number as f32).filter(|number| number.is_finite())
 }
 
 /// A data or coding rate as reported: printable ASCII that fits, or for a number (FSK, bits a second) its whole positive
@@ -148,9 +143,9 @@ impl Antenna {
         match key {
             "ant" => self.number = json::integer(value),
             "chan" => self.channel = json::integer(value),
-            "rssic" => self.rssi = decibels(value),
-            "rssis" => self.rssi_signal = decibels(value),
-            "lsnr" => self.snr = decibels(value),
+            "rssic" => self.rssi = json::decibels(value),
+            "rssis" => self.rssi_signal = json::decibels(value),
+            "lsnr" => self.snr = json::decibels(value),
             "foff" => self.frequency_offset = json::integer(value),
             _ => {}
         }
