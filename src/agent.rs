@@ -337,10 +337,11 @@ impl Agent {
         let after_restart = needs_restart(&self.config, &other.config);
         other.interpreter.set(other.snapshot());
         let destinations = std::mem::take(&mut other.destinations);
-        let changed = running.change(&other.config, &other.rooms, destinations).await;
+        let changed = running.change(&other.config, &other.rooms, &other.interpreter, destinations).await;
         // What waits for a restart is still what runs.
         other.config.spool = self.config.spool.clone();
         other.config.control = self.config.control.clone();
+        other.config.metrics = self.config.metrics.clone();
         other.config.sources = with_accept(&self.config.sources, &other.config.sources);
         other.settings = self.settings.clone();
         *self = other;

@@ -114,6 +114,50 @@ fn devices_and_flows_count_from_the_next_frame_on() {
     assert!(agent.terminate().success());
 }
 
+/// What was not taken into use is said again, until it is: after the second reload as after the first.
+#[test]
+fn what_waits_for_a_restart_is_said_each_time() {
+    let site = Site::new();
+    let mut agent = Agent::start(site.folder.path(), &site.config(""));
+    site.write(&format!("[metrics]\nlisten = \"127.0.0.1:{}\"\n", free_port()));
+    for times in 1..=2 {
+        agent.hang_up();
+        agent.wait_until_logged_times("only after a restart: metrics", times);
+    }
+    site.write("");
+    agent.hang_up();
+    agent.wait_until_logged_times("the config was changed", 3);
+    assert_eq!(agent.log().matches("only after a restart").count(), 2, "{}", agent.log());
+    assert!(agent.terminate().success());
+}
+
+/// A gateway with another name knows the devices of the new config, for commands as well as for uplinks.
+#[test]
+fn a_gateway_of_another_name_knows_the_new_devices() {
+    let site = Site::new();
+    let (one, arrivals) = endpoint();
+    let integration = http("one", one.address());
+    let mut agent = Agent::start(site.folder.path(), &site.config(&integration));
+    forwarder(site.udp, 1, 1).send_uplinks(1).unwrap();
+    assert!(arrivals.wait_for_unique(1, PATIENCE));
+    let device = "[[device]]\nname = \"silo\"\ndev_addr = \"02530000\"\n";
+    let renamed = site.config(&format!("{integration}{device}")).replace("\"shed\"", "\"barn\"");
+    let path = site.folder.path().join("packhorse.toml");
+    std::fs::write(&path, renamed).unwrap();
+    agent.hang_up();
+    agent.wait_until_logged("the config was changed");
+    let test = std::process::Command::new(env!("CARGO_BIN_EXE_packhorse"))
+        .args(["test", "one", "--device", "silo", "--config"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(test.status.success(), "{}", String::from_utf8_lossy(&test.stderr));
+    assert!(arrivals.wait_for_unique(2, PATIENCE));
+    let body = arrivals.all()[1].json();
+    assert_eq!((&body["gateway"]["name"], &body["device"]["name"]), (&"barn".into(), &"silo".into()));
+    assert!(agent.terminate().success());
+}
+
 /// RULES S9: a candidate runs until it is confirmed; a restart runs the old config, and so does the end of its time.
 #[test]
 fn a_candidate_is_confirmed_or_gone() {

@@ -178,19 +178,21 @@ impl Running {
         &mut self,
         config: &Config,
         rooms: &Rooms,
+        interpreter: &Interpreter,
         destinations: Vec<Destination>,
     ) -> Result<Changes, StartError> {
+        // Under another name of the gateway it is another one.
+        self.shared.interpreter = interpreter.clone();
         let router = prepare(&self.spool, config, &rooms.flows).await;
+        // Asked before any lane is touched: one that is forgotten here would run on beside its successor.
+        let as_before = destinations.iter().map(|destination| self.is_as_before(destination));
+        let as_before = as_before.collect::<Result<Vec<bool>, ReadError>>()?;
         let mut changes = Changes::default();
         let (mut kept, mut going, mut coming) = (Vec::new(), Vec::new(), Vec::new());
-        for destination in destinations {
-            let at = self
-                .lanes
-                .iter()
-                .position(|lane| lane.kind == destination.kind && lane.name == destination.name);
-            let before = at.map(|at| self.lanes.swap_remove(at));
+        for (destination, as_before) in destinations.into_iter().zip(as_before) {
+            let before = self.lane_of(&destination).map(|at| self.lanes.swap_remove(at));
             match before {
-                Some(lane) if self.is_as_before(&lane, &destination)? => kept.push(lane),
+                Some(lane) if as_before => kept.push(lane),
                 Some(lane) => {
                     coming.push((destination, Some(lane.history.clone())));
                     going.push(lane);
@@ -217,8 +219,13 @@ impl Running {
         Ok(changes)
     }
 
-    fn is_as_before(&self, lane: &RunningLane, destination: &Destination) -> Result<bool, ReadError> {
-        let Some(account) = destination.account(&self.spool) else { return Ok(false) };
+    fn lane_of(&self, destination: &Destination) -> Option<usize> {
+        self.lanes.iter().position(|lane| lane.kind == destination.kind && lane.name == destination.name)
+    }
+
+    fn is_as_before(&self, destination: &Destination) -> Result<bool, ReadError> {
+        let lane = self.lane_of(destination).and_then(|at| self.lanes.get(at));
+        let (Some(lane), Some(account)) = (lane, destination.account(&self.spool)) else { return Ok(false) };
         let routes: Vec<RouteId> =
             self.spool.routes_of(account)?.into_iter().map(|(route, _)| route).collect();
         Ok(lane.identity == destination.identity && lane.routes == routes && !lane.thread.is_finished())

@@ -126,7 +126,7 @@ impl Connection<'_> {
             Err(_) => return Err(Answer::try_again("429 Too Many Requests", BEHIND).into()),
         };
         if head.expects_continue {
-            self.wire.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(|_| End::Closed)?;
+            self.wire.send(b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(|_| End::Closed)?;
         }
         let body = self.wire.body(length).await?;
         Ok(self.take(&body, head.idempotency_key.as_deref(), room).await)
@@ -269,7 +269,11 @@ impl Wire {
             "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: {connection}\r\n{headers}\r\n{body}",
             body.len()
         );
-        timeout(WRITE_TIME, self.stream.write_all(text.as_bytes())).await?
+        self.send(text.as_bytes()).await
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        timeout(WRITE_TIME, self.stream.write_all(bytes)).await?
     }
 
     /// Answers, and reads on for a while: closing with bytes unread would reset the connection under the answer.
