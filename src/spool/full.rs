@@ -26,6 +26,7 @@ use redb::ReadableTable;
 use crate::config::OnFull;
 
 use super::account::{AccountId, Loss};
+use super::jobs::Waited;
 use super::losses::Lost;
 use super::record::{self, Unreadable};
 use super::round::{Round, cost};
@@ -141,28 +142,12 @@ impl Round<'_> {
         while self.state.totals.bytes > target
             && let Some((id, low)) = self.state.removed_with_backlog()
         {
-            let row = self.log.range(low..)?.next().transpose()?;
-            let row = row.map(|(seq, value)| (seq.value(), value.value().to_vec()));
-            let last = row.as_ref().map_or(self.state.next_seq - 1, |(seq, _)| *seq);
-            let outline = row.as_ref().map(|(_, value)| record::outline(value));
-            let accounts = match &outline {
-                Some(Ok(outline)) => self.state.accounts_of(&outline.routes),
-                Some(Err(Unreadable::Damaged)) => {
-                    self.met_unreadable(Loss::Damaged);
-                    Vec::new()
-                }
-                Some(Err(Unreadable::Unknown)) | None => Vec::new(),
-            };
-            let Some(account) = self.state.accounts.get_mut(&id) else { break };
-            let waits = accounts.contains(&id) && !account.settled.contains(last);
-            account.settled.insert(low, last);
-            let (Some((seq, value)), Some(Ok(outline)), true) = (row, outline, waits) else { continue };
-            account.backlog = account.backlog.saturating_sub(1);
-            self.lose(id, Loss::Evicted, 1, Some(Lost::from(&outline)));
-            if self.state.is_settled(seq, &accounts) {
+            let (_, waited) = self.settle_next(id, low, self.state.next_seq, Loss::Evicted)?;
+            let Some(Waited { seq, len, outline }) = waited else { continue };
+            if self.state.is_settled(seq, &self.state.accounts_of(&outline.routes)) {
                 // Room is what this is about: it is not kept.
                 self.log.remove(seq)?;
-                self.forget(seq, value.len(), Some(&outline))?;
+                self.forget(seq, len, Some(&outline))?;
             }
         }
         Ok(())

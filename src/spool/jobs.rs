@@ -141,6 +141,13 @@ impl State {
     }
 }
 
+/// A record that an account has waited for.
+pub(super) struct Waited {
+    pub(super) seq: u64,
+    pub(super) len: usize,
+    pub(super) outline: Outline,
+}
+
 impl Round<'_> {
     /// Takes a command in.
     pub(super) fn obey(&mut self, command: &Command) {
@@ -192,29 +199,24 @@ impl Round<'_> {
             self.lose(id, Loss::Purged, 1, lost);
         }
         while step.goes_on() && purge.next < below {
-            let row = self.log.range(purge.next..below)?.next().transpose()?;
-            let row = row.map(|(seq, value)| (seq.value(), value.value().to_vec()));
-            let last = row.as_ref().map_or(below - 1, |(seq, _)| *seq);
             step.took(0);
-            let waited = row.as_ref().and_then(|(seq, value)| self.waited_for(id, *seq, value));
-            if let Some(account) = self.state.accounts.get_mut(&id) {
-                account.settled.insert(purge.next, last);
-            }
-            if let (Some((seq, value)), Some(outline)) = (row, waited) {
-                self.purge_record(id, seq, value.len(), &outline)?;
+            let (last, waited) = self.settle_next(id, purge.next, below, Loss::Purged)?;
+            if let Some(waited) = waited {
+                self.purge_record(waited)?;
                 purge.n += 1;
             }
             purge.next = last + 1;
         }
         if purge.next < below || self.next_dead(id, 0, below)?.is_some() {
             done.more = true;
-        } else if !purge.forget {
+        } else if !purge.forget
+            || self.state.accounts.get(&id).is_some_and(|it| it.backlog == 0 && it.dead == 0)
+        {
             done.finished.push(Finished { account: id, job: Job::Purge, n: purge.n });
-            return Ok(());
-        } else if self.state.accounts.get(&id).is_some_and(|it| it.backlog == 0 && it.dead == 0) {
-            done.finished.push(Finished { account: id, job: Job::Purge, n: purge.n });
-            self.state.forget(id);
-            self.state.losses.close(id);
+            if purge.forget {
+                self.state.forget(id);
+                self.state.losses.close(id);
+            }
             return Ok(());
         } else if let Some(account) = self.state.accounts.get_mut(&id) {
             // Something came in behind its back; what nobody will ever fetch must not be left.
@@ -225,6 +227,31 @@ impl Round<'_> {
             account.purge = Some(purge);
         }
         Ok(())
+    }
+
+    /// Settles the next record from `from` on for the account, and everything up to it; up to `below` if there is none.
+    /// Returns how far that was, and the record if it had waited: it is counted as `loss`, and whoever asked ends it.
+    pub(super) fn settle_next(
+        &mut self,
+        id: AccountId,
+        from: u64,
+        below: u64,
+        loss: Loss,
+    ) -> Result<(u64, Option<Waited>), redb::Error> {
+        let row = self.log.range(from..below)?.next().transpose()?;
+        let row = row.map(|(seq, value)| (seq.value(), value.value().to_vec()));
+        let last = row.as_ref().map_or(below - 1, |(seq, _)| *seq);
+        let waited = row.and_then(|(seq, value)| {
+            self.waited_for(id, seq, &value).map(|outline| Waited { seq, len: value.len(), outline })
+        });
+        if let Some(account) = self.state.accounts.get_mut(&id) {
+            account.settled.insert(from, last);
+            account.backlog = account.backlog.saturating_sub(u64::from(waited.is_some()));
+        }
+        if let Some(Waited { outline, .. }) = &waited {
+            self.lose(id, loss, 1, Some(Lost::from(outline)));
+        }
+        Ok((last, waited))
     }
 
     /// The outline of a record that waits for the account.
@@ -243,26 +270,16 @@ impl Round<'_> {
         waits.then_some(outline)
     }
 
-    /// Counts a record that a purge has settled, and ends it unless somebody else waits for it. What nobody else had is not
-    /// kept: the operator wants it gone.
-    fn purge_record(
-        &mut self,
-        id: AccountId,
-        seq: u64,
-        len: usize,
-        outline: &Outline,
-    ) -> Result<(), redb::Error> {
-        if let Some(account) = self.state.accounts.get_mut(&id) {
-            account.backlog = account.backlog.saturating_sub(1);
-        }
-        self.lose(id, Loss::Purged, 1, Some(Lost::from(outline)));
+    /// Ends a record that a purge has settled, unless somebody else waits for it. What nobody else had is not kept: the
+    /// operator wants it gone.
+    fn purge_record(&mut self, Waited { seq, len, outline }: Waited) -> Result<(), redb::Error> {
         let accounts = self.state.accounts_of(&outline.routes);
         match accounts.as_slice() {
             [_] => {
                 self.log.remove(seq)?;
-                self.forget(seq, len, Some(outline))
+                self.forget(seq, len, Some(&outline))
             }
-            _ if self.state.is_settled(seq, &accounts) => self.finish(seq, len, outline),
+            _ if self.state.is_settled(seq, &accounts) => self.finish(seq, len, &outline),
             _ => Ok(()),
         }
     }

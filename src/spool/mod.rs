@@ -25,7 +25,7 @@
 //!    eviction. The round is visible at once; it is *durable* when its commit was forced to the disk. With
 //!    `durability = "immediate"` that is at most [`COMMIT_WINDOW`] after the first record of the window, and likewise after
 //!    one that a source waits for ([`Appender::append_durable`]).
-//! 3. Each lane reads the log through a [`Reader`] (copy out, drop the read transaction, then do network I/O) and ends
+//! 3. Each lane reads the log through its [`Ledger`] (copy out, drop the read transaction, then do network I/O) and ends
 //!    every record with [`Ledger::settle`]. Settlements ride in the next round (RULES S30).
 //! 4. The round in which the last account settles a record deletes it, or, with `keep_delivered`, marks it as [`kept`] for a
 //!    later [`replay`].
@@ -224,6 +224,15 @@ impl Shared {
         self.database.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Reads something; the handle is let go of before anybody waits.
+    fn read<T, E: std::fmt::Display>(
+        &self,
+        read: impl FnOnce(&redb::Database) -> Result<T, E>,
+    ) -> Result<T, ReadError> {
+        let database = self.get().ok_or(ReadError::Reopening)?;
+        read(&database).map_err(|error| ReadError::Storage(error.to_string()))
+    }
+
     fn set(&self, database: Option<Arc<redb::Database>>) {
         *self.database.lock().unwrap_or_else(PoisonError::into_inner) = database;
     }
@@ -286,8 +295,7 @@ impl Spool {
     /// # Errors
     /// See [`ReadError`].
     pub fn routes_of(&self, account: AccountId) -> Result<Vec<(RouteId, String)>, ReadError> {
-        let database = self.shared.get().ok_or(ReadError::Reopening)?;
-        values::read_routes(&database, account).map_err(|error| ReadError::Storage(error.to_string()))
+        self.shared.read(|database| values::read_routes(database, account))
     }
 
     /// What an operator can ask of it: a handle that is cheap to clone and keeps nothing open.
@@ -307,7 +315,7 @@ impl Spool {
 
     /// The young end of the log, to look back from.
     pub fn tail(&self) -> Tail {
-        Tail::new(Reader { shared: Arc::clone(&self.shared) })
+        Tail::new(Arc::clone(&self.shared))
     }
 
     /// One integration's side of the spool.
@@ -315,7 +323,7 @@ impl Spool {
         Ledger {
             account,
             routes,
-            reader: Reader { shared: Arc::clone(&self.shared) },
+            shared: Arc::clone(&self.shared),
             settle: self.settle.clone(),
             waiting: Arc::new(AtomicUsize::new(0)),
             view: self.view.clone(),
@@ -415,7 +423,7 @@ impl Accepted {
 pub struct Ledger {
     account: AccountId,
     routes: Vec<RouteId>,
-    reader: Reader,
+    shared: Arc<Shared>,
     settle: mpsc::UnboundedSender<writer::Settle>,
     waiting: Arc<AtomicUsize>,
     view: watch::Receiver<Arc<View>>,
@@ -432,18 +440,23 @@ impl Ledger {
     /// # Errors
     /// See [`ReadError`].
     pub fn settled(&self) -> Result<Settled, ReadError> {
-        let database = self.reader.database()?;
-        values::read_account(&database, self.account)
-            .map(|account| account.map(|account| account.settled).unwrap_or_default())
-            .map_err(|error| ReadError::Storage(error.to_string()))
+        let account = self.shared.read(|database| values::read_account(database, self.account))?;
+        Ok(account.map(|account| account.settled).unwrap_or_default())
     }
 
     /// Visits at most `limit` records from sequence `from` on, in order, inside one short read transaction.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn scan(&self, from: u64, limit: usize, visit: impl FnMut(u64, Entry)) -> Result<(), ReadError> {
-        self.reader.scan(from, limit, &self.routes, visit)
+    pub fn scan(&self, from: u64, limit: usize, mut visit: impl FnMut(u64, Entry)) -> Result<(), ReadError> {
+        self.shared.read(|database| -> Result<(), redb::Error> {
+            let log = database.begin_read()?.open_table(LOG)?;
+            for row in log.range(from..)?.take(limit) {
+                let (seq, value) = row?;
+                visit(seq.value(), record::read(value.value(), &self.routes));
+            }
+            Ok(())
+        })
     }
 
     /// Ends the record `to`. Everything from `from` up to it that is not this account's is settled along with it, so that
@@ -485,34 +498,4 @@ pub enum ReadError {
     /// redb could not read.
     #[error("the spool can't be read: {0}")]
     Storage(String),
-}
-
-#[derive(Clone, Debug)]
-struct Reader {
-    shared: Arc<Shared>,
-}
-
-impl Reader {
-    fn database(&self) -> Result<Arc<redb::Database>, ReadError> {
-        self.shared.get().ok_or(ReadError::Reopening)
-    }
-
-    fn scan(
-        &self,
-        from: u64,
-        limit: usize,
-        routes: &[RouteId],
-        mut visit: impl FnMut(u64, Entry),
-    ) -> Result<(), ReadError> {
-        let database = self.database()?;
-        let result = (|| -> Result<(), redb::Error> {
-            let log = database.begin_read()?.open_table(LOG)?;
-            for row in log.range(from..)?.take(limit) {
-                let (seq, value) = row?;
-                visit(seq.value(), record::read(value.value(), routes));
-            }
-            Ok(())
-        })();
-        result.map_err(|error| ReadError::Storage(error.to_string()))
-    }
 }

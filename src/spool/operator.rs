@@ -42,9 +42,7 @@ impl Operator {
         from: u64,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, ReadError> {
-        let database = self.shared.get().ok_or(ReadError::Reopening)?;
-        dead::read_dead(&database, account, from, limit)
-            .map_err(|error| ReadError::Storage(error.to_string()))
+        self.shared.read(|database| dead::read_dead(database, account, from, limit))
     }
 
     /// Sends the dead letters of an account once more: they go back to the end of the log (RULES S12), as far as there is
@@ -86,17 +84,14 @@ impl Operator {
         since: Duration,
         all: bool,
     ) -> Result<ReplayReport, CommandError> {
-        let storage = |error: String| CommandError::Read(ReadError::Storage(error));
-        let database = || self.shared.get().ok_or(CommandError::Read(ReadError::Reopening));
         let end = self.view.borrow().end;
-        let look = LookBack::new(&*database()?, account, since, all, end);
-        let mut look = look.map_err(|error| storage(error.to_string()))?.ok_or(CommandError::NoAccount)?;
+        let look = self.shared.read(|database| LookBack::new(database, account, since, all, end))?;
+        let mut look = look.ok_or(CommandError::NoAccount)?;
         // In steps, so that whoever shares this thread gets a turn.
-        while look.step(&*database()?, &*self.clock).map_err(|error| storage(error.to_string()))? {
+        while self.shared.read(|database| look.step(database, &*self.clock))? {
             tokio::task::yield_now().await;
         }
-        let ((account, replay), report) =
-            look.end(&*database()?, &*self.clock).map_err(|error| storage(error.to_string()))?;
+        let ((account, replay), report) = self.shared.read(|database| look.end(database, &*self.clock))?;
         self.command(Command::Replay(account, replay)).await?;
         Ok(report)
     }
@@ -115,8 +110,7 @@ impl Operator {
     /// # Errors
     /// See [`ReadError`].
     pub fn losses(&self) -> Result<Vec<LossRange>, ReadError> {
-        let database = self.shared.get().ok_or(ReadError::Reopening)?;
-        losses::read_losses(&database).map_err(|error| ReadError::Storage(error.to_string()))
+        self.shared.read(losses::read_losses)
     }
 
     async fn command(&self, command: Command) -> Result<u64, CommandError> {

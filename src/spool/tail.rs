@@ -1,20 +1,22 @@
 //! The young end of the log, read backwards: what a start needs to know of the time before it.
 
+use std::sync::Arc;
+
 use redb::{ReadableDatabase, ReadableTable};
 use uuid::Uuid;
 
 use crate::uplink::Kind;
 
 use super::store::LOG;
-use super::{ReadError, Reader, record};
+use super::{ReadError, Shared, record};
 
 /// See the [module](self).
 #[derive(Clone, Debug)]
-pub struct Tail(Reader);
+pub struct Tail(Arc<Shared>);
 
 impl Tail {
-    pub(super) fn new(reader: Reader) -> Tail {
-        Tail(reader)
+    pub(super) fn new(shared: Arc<Shared>) -> Tail {
+        Tail(shared)
     }
 
     /// The ids of the last uplinks of a kind, oldest first: at most `limit`, and none older than the last `within` records,
@@ -23,8 +25,7 @@ impl Tail {
     /// # Errors
     /// See [`ReadError`].
     pub fn last_ids(&self, kind: Kind, limit: usize, within: usize) -> Result<Vec<Uuid>, ReadError> {
-        let database = self.0.database()?;
-        let result = (|| -> Result<Vec<Uuid>, redb::Error> {
+        self.0.read(|database| -> Result<Vec<Uuid>, redb::Error> {
             let log = database.begin_read()?.open_table(LOG)?;
             let mut ids = Vec::new();
             for row in log.iter()?.rev().take(within) {
@@ -36,7 +37,6 @@ impl Tail {
             }
             ids.reverse();
             Ok(ids)
-        })();
-        result.map_err(|error| ReadError::Storage(error.to_string()))
+        })
     }
 }
