@@ -281,6 +281,7 @@ impl Agent {
             gateway: self.config.gateway.name.clone(),
             spool_path: self.settings.path.clone(),
             spool_max_size: self.settings.max_size,
+            spool_commit_window: self.settings.commit_window,
             counters: Arc::clone(&counters),
             sightings: sightings.clone(),
             clock: Arc::clone(&clock),

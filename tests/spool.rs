@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use packhorse::spool::{Entry, Loss, Note, RouteName, Routed, Settlement};
 use spool_stage::{
-    NEVER, Stage, account, append, barrier, counts, entries, lost, mine, mine_of, number, route, seqs, two,
-    until, uplink,
+    NEVER, Stage, account, append, barrier, counts, entries, lost, mine, mine_of, number, put, route, seqs,
+    two, until, uplink,
 };
 
 fn refused() -> Settlement {
@@ -454,4 +454,21 @@ async fn settlements_ride_in_the_commit_of_uplinks() {
         )
         .collect();
     assert_eq!(uplinks, [0, 1]);
+}
+
+/// S24: what the flash has taken is counted in the commits that cost it, and goes on counting after a restart.
+#[tokio::test]
+async fn the_flash_ledger_outlives_a_restart() {
+    let stage = Stage::new();
+    let spool = stage.open();
+    let two = two(&spool).await;
+    put(&spool, &two.routes, (0..10).map(|n| stage.uplink(n))).await;
+    let view = until(&mut spool.view(), "a commit", |view| view.durable == 10).await;
+    assert_eq!((view.wear.today, view.wear.in_all.uplinks), (view.wear.in_all, 10));
+    assert!(view.wear.in_all.bytes > 4_096 && view.wear.in_all.syncs >= view.syncs, "{:?}", view.wear);
+    spool.close();
+    let spool = stage.open();
+    let again = spool.view().borrow().wear.in_all;
+    assert!(again.bytes >= view.wear.in_all.bytes && again.syncs >= view.wear.in_all.syncs);
+    assert_eq!(again.uplinks, 10);
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::printable::printable;
 
 use super::ask::Agent;
-use super::table::{duration, list, number, size, text};
+use super::table::{duration, list, number, size, text, uplinks};
 use super::{Exit, say};
 
 pub(super) fn status(config: &Path, json: bool) -> Result<Exit, Exit> {
@@ -23,6 +23,9 @@ pub(super) fn status(config: &Path, json: bool) -> Result<Exit, Exit> {
 /// A screen that fits 80 columns.
 fn table(status: &Value) -> String {
     let mut lines = vec![head(status), counts(status), spool(status)];
+    lines.extend(small_disk(status));
+    lines.extend(at_risk(status));
+    lines.extend(flash(status));
     if let Some(aside) = status.pointer("/spool/set_aside").filter(|aside| !aside.is_null()) {
         lines.push(format!("  SET ASIDE {}: {}", text(aside, "path"), text(aside, "reason")));
     }
@@ -89,6 +92,38 @@ fn spool(status: &Value) -> String {
     )
 }
 
+/// A disk with less room than the spool may take.
+fn small_disk(status: &Value) -> Option<String> {
+    let on_disk = status.pointer("/spool/on_disk").and_then(Value::as_u64)?;
+    Some(format!("  the disk has room for {} of it only: the spool is smaller for now", size(on_disk)))
+}
+
+/// What the flash had to take.
+fn flash(status: &Value) -> Option<String> {
+    let flash = status.pointer("/spool/flash").filter(|flash| !flash.is_null())?;
+    let of = |span: &str, key: &str| flash.get(span).map_or(0, |span| number(span, key));
+    let each = of("in_all", "bytes").checked_div(of("in_all", "uplinks"));
+    let each = each.map(|each| format!(", {} an uplink", size(each))).unwrap_or_default();
+    let emmc = flash.get("emmc").filter(|emmc| !emmc.is_null());
+    let emmc = emmc.map(|emmc| format!("; eMMC {} % used", number(emmc, "used_percent"))).unwrap_or_default();
+    Some(format!(
+        "flash today {} in {} syncs; in all {}{each}{emmc}",
+        size(of("today", "bytes")),
+        of("today", "syncs"),
+        size(of("in_all", "bytes")),
+    ))
+}
+
+/// What a power cut would cost.
+fn at_risk(status: &Value) -> Option<String> {
+    let spool = status.get("spool")?;
+    let window = duration(number(spool, "loss_window_ms").div_ceil(1_000));
+    Some(format!(
+        "a power cut now loses {} (those of the last {window} that were not delivered)",
+        uplinks(number(spool, "at_risk"))
+    ))
+}
+
 /// What a group goes through now, and how a replay is getting on.
 fn progress(integration: &Value) -> Option<String> {
     let via = integration.get("via").and_then(Value::as_str);
@@ -135,7 +170,10 @@ mod tests {
             "version": "0.1.0", "gateway": "barn-roof", "uptime_s": 11_520, "heard": 1_300, "committed": 1_300,
             "dropped": { "crc-bad": 3 },
             "spool": { "state": "ok", "trouble": null, "path": "/var/lib/packhorse/spool.redb", "records": 1_000,
-                       "bytes": 260_000, "max_size": 67_108_864, "set_aside": null },
+                       "bytes": 260_000, "max_size": 67_108_864, "at_risk": 3, "loss_window_ms": 3_000, "on_disk": 20_000_000, "set_aside": null,
+                       "flash": { "today": { "bytes": 300_000, "syncs": 9, "uplinks": 100 },
+                                  "in_all": { "bytes": 3_000_000_000u64, "syncs": 99_000, "uplinks": 1_300_000 },
+                                  "emmc": { "used_percent": 10, "pre_eol": 1 } } },
             "overdue": ["silo-7"],
             "integrations": [{ "name": "factory-api", "via": "backup", "replay": { "left": 12, "missed": 0 }, "type": "http", "enabled": true, "state": "down",
                 "backlog": 1_000, "oldest_s": 725, "delivered": 300, "dead_letters": 1, "dropped": { "expired": 2 },
@@ -153,6 +191,9 @@ mod tests {
             "1000",
             "tcp: connection refused",
             "silo-7",
+            "room for 19.0 MiB of it only",
+            "loses 3 uplinks (those of the last 3s",
+            "flash today 292 KiB in 9 syncs; in all 2.7 GiB, 2 KiB an uplink; eMMC 10 % used",
             "via backup; replay: 12 left",
         ] {
             assert!(table.contains(part), "{part} is missing in\n{table}");

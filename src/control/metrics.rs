@@ -49,6 +49,10 @@ fn spool(page: &mut Page, delivering: &Delivering) {
     page.single("spool_records", "gauge", "Uplinks in the spool", view.records);
     page.single("spool_bytes", "gauge", "Bytes they take", view.bytes);
     page.single("spool_syncs_total", "counter", "Commits forced to the disk since the start", view.syncs);
+    let ever = view.wear.in_all;
+    page.single("flash_written_bytes_total", "counter", "Bytes ever written to the spool", ever.bytes);
+    page.single("flash_syncs_total", "counter", "Commits ever forced to the disk", ever.syncs);
+    page.single("flash_uplinks_total", "counter", "Uplinks ever taken in by this spool", ever.uplinks);
 }
 
 fn integrations(page: &mut Page, status: &StatusSource, delivering: &Delivering) {

@@ -15,7 +15,7 @@ use crate::integration::Tester;
 use crate::metrics::{DoorCounters, DropReason};
 use crate::render::Interpreter;
 use crate::sightings::{Sightings, Who};
-use crate::spool::{AccountView, Operator, View};
+use crate::spool::{AccountView, DeviceLife, Operator, View, Written};
 
 /// An integration of the config, and where its lane shows its status.
 #[derive(Debug)]
@@ -58,6 +58,8 @@ pub struct StatusSource {
     pub spool_path: PathBuf,
     /// Its limit, bytes.
     pub spool_max_size: u64,
+    /// How long what is not delivered may wait for the disk.
+    pub spool_commit_window: Duration,
     /// The door.
     pub counters: Arc<DoorCounters>,
     /// Who is heard.
@@ -156,8 +158,23 @@ impl StatusSource {
             "kept_bytes": view.map_or(0, |view| view.kept_bytes),
             "losses": view.map_or(0, |view| view.losses),
             "max_size": self.spool_max_size,
+            "on_disk": view.and_then(|view| view.on_disk),
             "syncs": view.map_or(0, |view| view.syncs),
+            "loss_window_ms": u64::try_from(self.spool_commit_window.as_millis()).unwrap_or(u64::MAX),
+            "at_risk": view.map_or(0, |view| view.at_risk),
+            "flash": view.map(|view| self.flash(view)),
             "set_aside": set_aside.map(|aside| json!({ "path": aside.path, "reason": aside.reason })),
+        })
+    }
+
+    /// What was written to the flash, and what an eMMC says of itself.
+    fn flash(&self, view: &View) -> Value {
+        let written = |written: Written| json!({ "bytes": written.bytes, "syncs": written.syncs, "uplinks": written.uplinks });
+        let life = DeviceLife::of(&self.spool_path);
+        json!({
+            "today": written(view.wear.today),
+            "in_all": written(view.wear.in_all),
+            "emmc": life.map(|life| json!({ "used_percent": life.used_percent, "pre_eol": life.pre_eol })),
         })
     }
 

@@ -304,7 +304,8 @@ mod tests {
         assert_eq!(found[0].2, Some(11));
         assert_eq!(found[999], (Loss::Evicted, 2, Some(2_000), Some(2_001)));
         assert_eq!(store.view(0).losses, 1_000);
-        let mut store = Store::new(std::sync::Arc::into_inner(store.into_database()).unwrap()).unwrap();
+        let database = std::sync::Arc::into_inner(store.into_database()).unwrap();
+        let mut store = Store::new(database, super::super::wear::Gauge::default()).unwrap();
         evict(&mut store, 3);
         let found = ranges(&store);
         assert_eq!((found.len(), found[999]), (1_000, (Loss::Evicted, 5, Some(2_000), Some(2_004))));

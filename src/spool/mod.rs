@@ -13,7 +13,9 @@
 //! | `route` | route id `u32` -> flow, account; never reused (RULES S5) |
 //! | `kept` | sequence of a record that is only kept ([`kept`]) |
 //! | `loss` | number -> range of losses ([`losses`], RULES S11) |
-//! | `state` | name -> totals, `account/<id>`, `note/<key>` |
+//! | `state` | name -> totals, `account/<id>`, `note/<key>`, flash ledger ([`wear`]) |
+//!
+//! The disk space that it does not take yet is held by a second one beside it ([`file`]).
 //!
 //! An *account* is the spool's side of an integration: what it has settled, its backlog, its losses. Its identity is the
 //! integration's type and name, so an integration that is taken out of the config and put back resumes its backlog.
@@ -49,6 +51,7 @@
 
 mod account;
 mod dead;
+mod file;
 mod full;
 mod jobs;
 mod kept;
@@ -66,6 +69,7 @@ mod tail;
 mod unsynced;
 mod values;
 mod waiters;
+mod wear;
 mod writer;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -91,6 +95,7 @@ pub use settings::Settings;
 pub use settled::{MAX_RANGES, Settled};
 pub use store::{RouteId, Totals};
 pub use tail::Tail;
+pub use wear::{DeviceLife, Wear, Written};
 
 use store::LOG;
 use writer::Message;
@@ -180,6 +185,10 @@ pub struct View {
     pub at_risk: u64,
     /// Forced commits since start.
     pub syncs: u64,
+    /// What was written, today and in all.
+    pub wear: Wear,
+    /// What the disk has room for, if that is less than the spool may take, bytes.
+    pub on_disk: Option<u64>,
     /// One entry an account, removed integrations included.
     pub accounts: Vec<AccountView>,
     /// The file is unusable at the moment, and why.
@@ -245,7 +254,8 @@ impl Spool {
     /// # Errors
     /// What keeps the file from being opened and is no damage. Damage is not an error: see [`View::set_aside`].
     pub fn open(settings: Settings, backend: &Backend, clock: Arc<dyn Clock>) -> Result<Spool, OpenError> {
-        let opened = open::open(&settings, backend)?;
+        let meter = Arc::default();
+        let opened = open::open(&settings, backend, &meter)?;
         let notes = opened.store.notes()?;
         let shared = Arc::new(Shared::default());
         shared.set(Some(opened.store.database()));
@@ -253,12 +263,13 @@ impl Spool {
         let (settle, settle_queue) = mpsc::unbounded_channel();
         let (close, closed) = oneshot::channel();
         let mut first = opened.store.view(0);
+        first.on_disk = opened.holding.as_ref().and_then(|it| it.less_than(settings.max_size));
         first.set_aside.clone_from(&opened.set_aside);
         let (publish, view) = watch::channel(Arc::new(first));
         let writer = writer::Writer::new(
             opened,
             settings,
-            backend.clone(),
+            (backend.clone(), meter),
             Arc::clone(&shared),
             Arc::clone(&clock),
             writer::Ends { append: append_queue, settle: settle_queue, close: closed, publish },

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use redb::{Builder, Database, DatabaseError};
 
 use super::Settings;
+use super::file::{Holding, Meter, SpoolFile};
 use super::store::Store;
 use super::values::StoreError;
+use super::wear::Gauge;
 
 /// redb's page cache. Its own default is 1 GiB; at 1 MiB a million records cost no more memory than a thousand.
 const CACHE_BYTES: usize = 1 << 20;
@@ -62,18 +64,20 @@ pub enum OpenError {
 /// An open store, and what had to be moved away for it.
 pub(super) struct Opened {
     pub(super) store: Store,
+    /// The file's space; a test's backend has none.
+    pub(super) holding: Option<Holding>,
     pub(super) set_aside: Option<SetAside>,
 }
 
 /// Opens the spool; sets a damaged or newer file aside and starts a fresh one.
-pub(super) fn open(settings: &Settings, backend: &Backend) -> Result<Opened, OpenError> {
+pub(super) fn open(settings: &Settings, backend: &Backend, meter: &Arc<Meter>) -> Result<Opened, OpenError> {
     let path = settings.path.as_path();
     if matches!(backend, Backend::File) {
         make_folder(path)?;
         let deaths = Deaths::beside(path);
         if deaths.count() >= DEATHS && path.exists() {
             let reason = format!("the agent died {DEATHS} times within a minute of opening it");
-            let opened = start_fresh(settings, backend, "damaged", reason)?;
+            let opened = start_fresh(settings, backend, meter, "damaged", reason)?;
             deaths.forget();
             return Ok(opened);
         }
@@ -82,10 +86,10 @@ pub(super) fn open(settings: &Settings, backend: &Backend) -> Result<Opened, Ope
             deaths.forget();
         }
     }
-    match try_open(settings, backend) {
-        Ok(store) => Ok(Opened { store, set_aside: None }),
-        Err(Trouble::Damaged(reason)) => start_fresh(settings, backend, "damaged", reason),
-        Err(Trouble::Newer(reason)) => start_fresh(settings, backend, "newer", reason),
+    match try_open(settings, backend, meter) {
+        Ok((store, holding)) => Ok(Opened { store, holding, set_aside: None }),
+        Err(Trouble::Damaged(reason)) => start_fresh(settings, backend, meter, "damaged", reason),
+        Err(Trouble::Newer(reason)) => start_fresh(settings, backend, meter, "newer", reason),
         Err(Trouble::Other(error)) => Err(error),
     }
 }
@@ -93,6 +97,7 @@ pub(super) fn open(settings: &Settings, backend: &Backend) -> Result<Opened, Ope
 fn start_fresh(
     settings: &Settings,
     backend: &Backend,
+    meter: &Arc<Meter>,
     suffix: &str,
     reason: String,
 ) -> Result<Opened, OpenError> {
@@ -106,8 +111,8 @@ fn start_fresh(
         set_aside.path.display(),
         set_aside.reason
     );
-    match try_open(settings, backend) {
-        Ok(store) => Ok(Opened { store, set_aside: Some(set_aside) }),
+    match try_open(settings, backend, meter) {
+        Ok((store, holding)) => Ok(Opened { store, holding, set_aside: Some(set_aside) }),
         Err(Trouble::Damaged(reason) | Trouble::Newer(reason)) => {
             Err(OpenError::Unavailable(format!("a fresh spool can't be used either: {reason}")))
         }
@@ -121,26 +126,41 @@ enum Trouble {
     Other(OpenError),
 }
 
-fn try_open(settings: &Settings, backend: &Backend) -> Result<Store, Trouble> {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+fn try_open(
+    settings: &Settings,
+    backend: &Backend,
+    meter: &Arc<Meter>,
+) -> Result<(Store, Option<Holding>), Trouble> {
+    let mut builder = builder();
+    let gauge = Gauge::new(Arc::clone(meter));
+    let mut holding = None;
     let database = match backend {
         Backend::File => {
             builder.set_repair_callback(|session| {
                 log::debug!("spool: checking the file, {:.0} %", session.progress() * 100.0);
             });
-            builder.create(&settings.path)
+            SpoolFile::open(&settings.path, settings.max_size, Arc::clone(meter)).and_then(|file| {
+                holding = Some(file.holding());
+                builder.create_with_backend(file)
+            })
         }
         Backend::Custom(custom) => custom.open(&builder),
     }
     .map_err(|error| judge(&settings.path, &error.into()))?;
-    Store::new(database).map_err(|error| match error {
+    let store = Store::new(database, gauge).map_err(|error| match error {
         StoreError::Damaged(reason) => Trouble::Damaged(reason),
         StoreError::Newer(format) => {
             Trouble::Newer(format!("its format is {format}, made by a newer version of this program"))
         }
         StoreError::Redb(error) => judge(&settings.path, &error),
-    })
+    })?;
+    Ok((store, holding))
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
 }
 
 /// Only what is about the bytes is damage; what is about the disk, the folder or the rights is not.
@@ -197,7 +217,7 @@ fn set_aside(path: &Path, suffix: &str, reason: String) -> Result<SetAside, Open
     Ok(SetAside { path: aside, reason })
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(suffix);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::config::{Durability, OnFull};
 
 use super::COMMIT_WINDOW;
-use super::store::Limits;
+use super::file::reserve_of;
+use super::store::{Limits, Totals};
 
 /// What the spool needs to know.
 #[derive(Clone, Debug)]
@@ -29,8 +30,9 @@ impl Settings {
     /// The settings of a config.
     pub fn from_config(config: &crate::config::Spool) -> Settings {
         let path = config.path.value.clone();
-        let max_size =
-            config.max_size.unwrap_or_else(|| default_max_size(free_near(&path), own_blocks(&path)));
+        let max_size = config.max_size.unwrap_or_else(|| {
+            default_max_size(free_near(&path), own_blocks(&path) + own_blocks(&reserve_of(&path)))
+        });
         Settings {
             path,
             max_size,
@@ -60,18 +62,21 @@ impl Settings {
         self.max_size / 10
     }
 
-    pub(super) fn limits(&self) -> Limits {
+    /// What a round keeps to. If the disk has no room for `max_size`, the spool is smaller, but nothing is given up for that
+    /// which is in it: `totals` is what there is.
+    pub(super) fn limits(&self, on_disk: Option<u64>, totals: &Totals) -> Limits {
+        let limit = on_disk.unwrap_or(u64::MAX).min(self.max_size);
         Limits {
-            log_cap: self.log_cap(),
-            dead_cap: self.dead_cap(),
+            log_cap: (limit / 5 * 3).max(totals.bytes.min(self.log_cap())),
+            dead_cap: (limit / 10).max(totals.dead_bytes.min(self.dead_cap())),
             keeps: !self.keep_delivered.is_zero(),
             on_full: self.on_full,
         }
     }
 }
 
-/// The smaller of 64 MiB and a quarter of what is free, but never less than 1 MiB. What the spool itself takes counts as
-/// free: it would otherwise shrink with every start, and drop uplinks to do so.
+/// The smaller of 64 MiB and a quarter of what is free, but never less than 1 MiB. What the spool itself takes and holds counts
+/// as free: it would otherwise shrink with every start, and drop uplinks to do so.
 fn default_max_size(free: u64, own: u64) -> u64 {
     (free.saturating_add(own) / 4).clamp(1 << 20, 64 << 20)
 }
@@ -95,6 +100,29 @@ fn own_blocks(path: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// On a disk with less room the spool stops growing; what it has stays.
+    #[test]
+    fn a_smaller_disk_stops_growth_and_takes_nothing_away() {
+        let folder = Path::new("/nowhere/spool.redb").to_owned();
+        let settings = Settings {
+            path: folder,
+            max_size: 1_000,
+            max_age: Duration::ZERO,
+            commit_window: Duration::ZERO,
+            keep_delivered: Duration::ZERO,
+            on_full: OnFull::DropOldest,
+        };
+        let limits = |on_disk, bytes, dead_bytes| {
+            let limits = settings.limits(on_disk, &Totals { bytes, dead_bytes, ..Totals::default() });
+            (limits.log_cap, limits.dead_cap)
+        };
+        assert_eq!(limits(None, 0, 0), (600, 100));
+        assert_eq!(limits(Some(5_000), 700, 0), (600, 100));
+        assert_eq!(limits(Some(500), 100, 10), (300, 50));
+        assert_eq!(limits(Some(500), 400, 70), (400, 70));
+        assert_eq!(limits(Some(500), 900, 200), (600, 100), "max_size counts in any case");
+    }
 
     /// DESIGN section 5: 25 % of what is free, at most 64 MiB; the same at the next start, when the spool has filled.
     #[test]

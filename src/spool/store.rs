@@ -23,6 +23,7 @@ use super::losses::Losses;
 use super::round::{Round, cost};
 use super::unsynced::Forgotten;
 use super::values::{StoreError, put, read_state, write_routes, write_state};
+use super::wear::{Gauge, Wear};
 use super::writer::Settle;
 use super::{Note, RouteName, Routed, View};
 
@@ -109,6 +110,7 @@ pub(super) struct State {
     /// Likewise for records that were kept long enough.
     pub(super) expire_kept_from: u64,
     pub(super) losses: Losses,
+    pub(super) wear: Wear,
     /// The accounts of the present config, once somebody has said which they are.
     pub(super) present: Option<BTreeSet<AccountId>>,
 }
@@ -203,18 +205,20 @@ pub(super) struct Store {
     pub(super) state: State,
     durable: u64,
     syncs: u64,
+    gauge: Gauge,
 }
 
 impl Store {
     /// Reads the values, or writes them into a new file; reserves sequence numbers durably.
-    pub(super) fn new(database: Database) -> Result<Store, StoreError> {
+    pub(super) fn new(database: Database, gauge: Gauge) -> Result<Store, StoreError> {
         let txn = database.begin_write()?;
         let mut state = read_state(&txn)?;
         state.totals.seq_limit = state.next_seq + SEQ_BLOCK;
         put(&mut txn.open_table(STATE)?, "totals", &state.totals)?;
         txn.commit()?;
         let durable = state.totals.appended;
-        Ok(Store { database: Arc::new(database), state, durable, syncs: 1 })
+        let gauge = gauge.after_uplinks(durable);
+        Ok(Store { database: Arc::new(database), state, durable, syncs: 1, gauge })
     }
 
     pub(super) fn database(&self) -> Arc<Database> {
@@ -334,12 +338,17 @@ impl Store {
             round.bound_dead()?;
             round.settle_accounts_of_unreadable()?;
         }
+        let written = self.gauge.since(draft.totals.appended);
+        if durable {
+            draft.wear.add(written, now_us);
+        }
         write_routes(&txn, &self.state, &draft)?;
         write_state(&txn, &self.state, &draft, &work.notes)?;
         draft.losses.write(&self.state.losses, &txn)?;
         txn.commit()?;
         self.state = draft;
         if durable {
+            self.gauge.note(written);
             self.durable = self.state.totals.appended;
             self.syncs += 1;
         }
@@ -368,6 +377,8 @@ impl Store {
             committed: self.durable,
             at_risk: totals.appended.saturating_sub(self.durable),
             syncs: self.syncs,
+            wear: self.state.wear.plus(self.gauge.since(totals.appended)),
+            on_disk: None,
             accounts: self.state.accounts.iter().map(|(id, account)| account.view(*id)).collect(),
             trouble: None,
             set_aside: None,

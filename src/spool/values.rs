@@ -5,11 +5,11 @@ use std::fmt;
 use redb::{Database, ReadableDatabase, ReadableTable, TableHandle, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::Note;
 use super::account::{Account, AccountId};
 use super::losses::Losses;
 use super::record::{Unsealed, seal, unseal};
 use super::store::{DEAD, FORMAT, ID_END, KEPT, LOG, ROUTE, Route, RouteId, SEQ_END, STATE, State, Totals};
+use super::{Note, wear};
 
 /// Why a store can't be made of an open database.
 #[derive(Debug)]
@@ -80,6 +80,9 @@ pub(super) fn read_state(txn: &WriteTransaction) -> Result<State, StoreError> {
         Some(value) => state.totals = open_value(value.value(), "totals")?,
         None if is_new => {}
         None => return Err(StoreError::Damaged("it is a redb file, but no spool".into())),
+    }
+    if let Some(value) = values.get(wear::KEY)? {
+        state.wear = open_value(value.value(), "flash ledger")?;
     }
     txn.open_table(DEAD)?;
     txn.open_table(KEPT)?;
@@ -175,6 +178,9 @@ pub(super) fn write_state(
     let mut values = txn.open_table(STATE)?;
     if before.totals != after.totals {
         put(&mut values, "totals", &after.totals)?;
+    }
+    if before.wear != after.wear {
+        put(&mut values, wear::KEY, &after.wear)?;
     }
     for (id, account) in &after.accounts {
         if before.accounts.get(id) != Some(account) {

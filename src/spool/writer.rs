@@ -28,10 +28,11 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 
 use super::account::AccountId;
+use super::file::{Holding, Meter};
 use super::full;
 use super::jobs::{self, Asked};
 use super::open::{self, Backend, SetAside};
-use super::store::{self, RoundDone, RouteId, State, Store, Work};
+use super::store::{self, Limits, RoundDone, RouteId, State, Store, Work};
 use super::unsynced::Unsynced;
 use super::waiters::{Done, Waiters};
 use super::{Acceptance, COMMIT_WINDOW, Note, RouteName, Routed, Settings, Settlement, Shared, View};
@@ -55,6 +56,8 @@ const KEEP_EVERY: Duration = Duration::from_secs(3_600);
 /// Waits between attempts to open the file again after an I/O error.
 const REOPEN_FIRST: Duration = Duration::from_millis(500);
 const REOPEN_LAST: Duration = Duration::from_secs(30);
+
+const NOT_OPEN: &str = "the file is not open";
 
 /// What rooms ask of the writer.
 #[derive(Debug)]
@@ -100,6 +103,10 @@ pub(super) struct Writer {
     known: State,
     settings: Settings,
     backend: Backend,
+    /// Counts what is written, through all reopenings.
+    meter: Arc<Meter>,
+    /// The open file's space.
+    holding: Option<Holding>,
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
     ends: Ends,
@@ -128,7 +135,7 @@ impl Writer {
     pub(super) fn new(
         opened: open::Opened,
         settings: Settings,
-        backend: Backend,
+        (backend, meter): (Backend, Arc<Meter>),
         shared: Arc<Shared>,
         clock: Arc<dyn Clock>,
         ends: Ends,
@@ -139,6 +146,8 @@ impl Writer {
             known: State::default(),
             settings,
             backend,
+            meter,
+            holding: opened.holding,
             shared,
             clock,
             ends,
@@ -241,11 +250,15 @@ impl Writer {
         }
     }
 
+    fn limits(&self, store: &Store) -> Limits {
+        self.settings.limits(self.holding.as_ref().map(Holding::limit), &store.state().totals)
+    }
+
     /// Refuses what a full spool does not take in.
     fn admit(&self, work: &mut Work, uplinks: &mut Vec<Routed>) -> Acceptance {
         // While the file is being reopened nothing is taken from the queue.
         let Some(store) = &self.store else { return Acceptance::Full };
-        let (acceptance, refused) = full::admit(store.state(), self.settings.limits(), work.bytes, uplinks);
+        let (acceptance, refused) = full::admit(store.state(), self.limits(store), work.bytes, uplinks);
         work.refused.extend(refused);
         acceptance
     }
@@ -321,9 +334,12 @@ impl Writer {
     }
 
     fn try_round(&mut self, work: &Work, durable: bool, expire: bool) -> Result<RoundDone, String> {
-        let limits = self.settings.limits();
+        if expire && let Some(holding) = &self.holding {
+            holding.look_again();
+        }
+        let limits = self.limits(self.store.as_ref().ok_or(NOT_OPEN)?);
         let (max_age, keep, clock) = (self.settings.max_age, self.settings.keep_delivered, &*self.clock);
-        let store = self.store.as_mut().ok_or("the file is not open")?;
+        let store = self.store.as_mut().ok_or(NOT_OPEN)?;
         store
             .round(work, durable, limits, clock.wall_us(), |round| {
                 if expire {
@@ -383,6 +399,7 @@ impl Writer {
         };
         view.at_risk = self.unsynced.len() as u64;
         view.committed = view.appended.saturating_sub(view.at_risk);
+        view.on_disk = self.holding.as_ref().and_then(|it| it.less_than(self.settings.max_size));
         view.trouble = trouble;
         view.set_aside.clone_from(&self.set_aside);
         self.ends.publish.send_replace(Arc::new(view));
@@ -404,7 +421,9 @@ impl Writer {
         if let Some(store) = self.store.take() {
             self.known = store.state().clone();
         }
-        let opened = open::open(&self.settings, &self.backend).map_err(|error| error.to_string())?;
+        let opened =
+            open::open(&self.settings, &self.backend, &self.meter).map_err(|error| error.to_string())?;
+        self.holding = opened.holding;
         if opened.set_aside.is_some() {
             self.set_aside = opened.set_aside;
         }

@@ -22,7 +22,8 @@ pub(in super::super) const LIMITS: Limits =
 
 fn in_memory() -> Store {
     let builder = redb::Builder::new();
-    Store::new(builder.create_with_backend(redb::backends::InMemoryBackend::new()).unwrap()).unwrap()
+    let database = builder.create_with_backend(redb::backends::InMemoryBackend::new()).unwrap();
+    Store::new(database, Gauge::default()).unwrap()
 }
 
 fn route(name: &str) -> RouteName {
