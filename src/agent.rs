@@ -4,8 +4,10 @@
 //!
 //! 1. The sources begin to listen. A radio source acknowledges at once, into the bounded hand-over queue: an unclean spool
 //!    takes seconds to open on an SD card, and no forwarder should wait for that. One of a network server takes nothing yet.
-//! 2. The control socket answers, so that `status` can say that the spool is being opened, or why it can't be.
-//! 3. The spool opens. What is not damage (a full disk, a held lock, a missing permission) is tried again for ever.
+//! 2. The control socket answers, so that `status` can say that the spool is being opened.
+//! 3. The spool opens. What keeps its file from being opened and is not damage (a held lock, a missing permission) is tried
+//!    again for ever, behind a store in memory. When the file comes, routes get the numbers that they have there, which
+//!    is a change like any other.
 //! 4. Routes are made, each integration gets its lane and its thread, and the queue begins to flow.
 //!
 //! # Change
@@ -26,7 +28,6 @@ mod thread;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -58,10 +59,6 @@ pub use running::Changes;
 use running::{Queues, Running, Shared};
 use thread::in_thread;
 
-/// Waits between attempts to open a spool that can't be opened.
-const OPEN_AGAIN_FIRST: Duration = Duration::from_secs(1);
-const OPEN_AGAIN_LAST: Duration = Duration::from_secs(30);
-
 /// Why the agent can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -74,6 +71,9 @@ pub enum StartError {
     /// The listener for monitoring can't be made.
     #[error(transparent)]
     Metrics(#[from] listener::BindError),
+    /// Not even a spool in memory could be made.
+    #[error(transparent)]
+    NoSpool(#[from] OpenError),
     /// The spool was opened and can't be read.
     #[error(transparent)]
     Spool(#[from] ReadError),
@@ -286,7 +286,6 @@ impl Agent {
             sightings: sightings.clone(),
             clock: Arc::clone(&clock),
             started_ns: clock.boot_ns(),
-            opening: Mutex::default(),
             delivering: Mutex::default(),
         });
         let mut control = start_control(&self.config, &status, orders).await?;
@@ -300,7 +299,7 @@ impl Agent {
         let sources = listening.iter().filter_map(source::Running::local_addr).collect();
 
         let opened = tokio::select! {
-            opened = open_spool(&self.settings, &clock, &status) => Some(opened),
+            opened = open_spool(&self.settings, &clock) => Some(opened?),
             () = stop.stopped() => None,
         };
         if let Some(spool) = opened {
@@ -321,6 +320,7 @@ impl Agent {
                         // Whoever asked may have gone; the log has it, too.
                         let _ = reply.send(changed);
                     }
+                    () = running.renumbered() => self.begin_again(&mut running).await,
                 }
             }
             log::info!("stopping");
@@ -332,6 +332,17 @@ impl Agent {
         // Waits until each task has let go of its socket, so that its file is gone when we are.
         control.shutdown().await;
         Ok(())
+    }
+
+    /// The spool's file came, and routes have other numbers there: all rooms behind the spool ask for them again.
+    async fn begin_again(&mut self, running: &mut Running) {
+        let changed = match Agent::try_new_on(&self.basis(), self.config.clone()) {
+            Ok(same) => self.become_other(same, running).await.map(drop),
+            Err(problems) => Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+        };
+        if let Err(error) = changed {
+            log::error!("what runs could not be moved to the spool's file, and waits for a restart: {error}");
+        }
     }
 
     async fn become_other(&mut self, mut other: Agent, running: &mut Running) -> Result<Changes, String> {
@@ -438,19 +449,12 @@ async fn stop_sources(listening: Vec<source::Running>) {
     .await;
 }
 
-async fn open_spool(settings: &Settings, clock: &Arc<dyn Clock>, status: &StatusSource) -> Spool {
-    let mut wait = OPEN_AGAIN_FIRST;
-    loop {
-        let (settings, clock) = (settings.clone(), Arc::clone(clock));
-        let opened = in_thread(move || Spool::open(settings, &Backend::File, clock)).await;
-        let error = match opened {
-            Some(Ok(spool)) => return spool,
-            Some(Err(error)) => error,
-            None => OpenError::Unavailable("no thread to open it on".into()),
-        };
-        log::error!("spool: {error}; trying again in {} s. Uplinks wait in memory", wait.as_secs());
-        status.set_opening(error.to_string());
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(OPEN_AGAIN_LAST);
+/// Opens it, or one in memory until it can be opened (RULES S3).
+async fn open_spool(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Spool, StartError> {
+    let (settings, clock) = (settings.clone(), Arc::clone(clock));
+    let opened = in_thread(move || Spool::open_or_go_without(settings, &Backend::File, clock)).await;
+    match opened {
+        Some(opened) => Ok(opened?),
+        None => Err(std::io::Error::from(std::io::ErrorKind::OutOfMemory).into()),
     }
 }

@@ -253,7 +253,12 @@ impl Model {
             disk.cut_after(self.random.usize(..300));
             self.work(&spool, &two).await;
         }
-        disk.power_cycle();
+        // Mostly the process is gone with the power. Sometimes only the card was, and comes back under a process that lives.
+        if self.random.u8(..4) == 0 {
+            disk.power_cycle();
+        } else {
+            disk.cut();
+        }
         let view = spool.view().borrow().clone();
         if !early {
             self.learn(&view);
@@ -429,7 +434,7 @@ async fn a_disk_that_comes_back_is_used_again() {
     until(&mut view, "why it can't be opened", says).await;
     disk.heal();
     let after = until(&mut view, "all three", |view| view.durable == 3 && view.trouble.is_none()).await;
-    assert_eq!(after.generation, 1);
+    assert_eq!(after.generation, 2, "to memory and back");
     assert_eq!(mine(&two.ledgers[0]).into_iter().map(|(_, n)| n).collect::<Vec<_>>(), [0, 1, 2]);
     spool.close();
 }

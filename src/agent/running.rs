@@ -32,7 +32,7 @@ use crate::render::Interpreter;
 use crate::sightings::Sightings;
 use crate::source::FromSource;
 use crate::source::server::FromServer;
-use crate::spool::{AccountView, ReadError, RouteId, Spool};
+use crate::spool::{AccountView, ReadError, RouteId, Spool, View};
 
 use super::destination::{Destination, Identity};
 use super::thread::in_thread;
@@ -72,6 +72,10 @@ struct RunningLane {
 pub(super) struct Running {
     shared: Shared,
     spool: Spool,
+    /// To learn when routes got other numbers.
+    view: watch::Receiver<Arc<View>>,
+    /// As of when the rooms asked for theirs.
+    numbering: u64,
     link_up: LinkUp,
     lanes: Vec<RunningLane>,
     intake: watch::Sender<Arc<ingest::Rooms>>,
@@ -119,6 +123,7 @@ impl Running {
         for note in spool.notes().iter().filter(|note| note.key == ingest::DOOR_NOTE) {
             shared.counters.add_note(&note.value);
         }
+        let numbering = spool.view().borrow().numbering;
         let router = prepare(&spool, config, &rooms.flows).await;
         let intake_rooms = Arc::new(ingest::Rooms {
             devices: Arc::clone(&rooms.devices),
@@ -161,7 +166,9 @@ impl Running {
                 }
             }
         });
-        let mut running = Running { shared, spool, link_up, lanes: Vec::new(), intake, ingest, kernel };
+        let view = spool.view();
+        let mut running =
+            Running { shared, spool, view, numbering, link_up, lanes: Vec::new(), intake, ingest, kernel };
         for destination in destinations {
             running.start_lane(destination, None)?;
         }
@@ -183,6 +190,7 @@ impl Running {
     ) -> Result<Changes, StartError> {
         // Under another name of the gateway it is another one.
         self.shared.interpreter = interpreter.clone();
+        self.numbering = self.view.borrow().numbering;
         let router = prepare(&self.spool, config, &rooms.flows).await;
         // Asked before any lane is touched: one that is forgotten here would run on beside its successor.
         let as_before = destinations.iter().map(|destination| self.is_as_before(destination));
@@ -217,6 +225,15 @@ impl Running {
             accept,
         }));
         Ok(changes)
+    }
+
+    /// Waits until accounts and routes have other numbers than the rooms know.
+    pub(super) async fn renumbered(&mut self) {
+        let numbering = self.numbering;
+        if self.view.wait_for(|view| view.numbering != numbering).await.is_err() {
+            // The spool is closed by its owner alone, who is asking.
+            std::future::pending::<()>().await;
+        }
     }
 
     fn lane_of(&self, destination: &Destination) -> Option<usize> {

@@ -23,6 +23,7 @@ pub(super) fn status(config: &Path, json: bool) -> Result<Exit, Exit> {
 /// A screen that fits 80 columns.
 fn table(status: &Value) -> String {
     let mut lines = vec![head(status), counts(status), spool(status)];
+    lines.extend(out_of_reach(status));
     lines.extend(small_disk(status));
     lines.extend(at_risk(status));
     lines.extend(flash(status));
@@ -90,6 +91,12 @@ fn spool(status: &Value) -> String {
         size(number(spool, "max_size")),
         text(spool, "path")
     )
+}
+
+/// The file can't be used.
+fn out_of_reach(status: &Value) -> Option<String> {
+    let n = status.pointer("/spool/out_of_reach").and_then(Value::as_u64).filter(|n| *n > 0)?;
+    Some(format!("  {} more in the file, out of reach; new ones are held in memory (1 MiB)", uplinks(n)))
 }
 
 /// A disk with less room than the spool may take.
@@ -170,7 +177,7 @@ mod tests {
             "version": "0.1.0", "gateway": "barn-roof", "uptime_s": 11_520, "heard": 1_300, "committed": 1_300,
             "dropped": { "crc-bad": 3 },
             "spool": { "state": "ok", "trouble": null, "path": "/var/lib/packhorse/spool.redb", "records": 1_000,
-                       "bytes": 260_000, "max_size": 67_108_864, "at_risk": 3, "loss_window_ms": 3_000, "on_disk": 20_000_000, "set_aside": null,
+                       "bytes": 260_000, "max_size": 67_108_864, "out_of_reach": 7, "at_risk": 3, "loss_window_ms": 3_000, "on_disk": 20_000_000, "set_aside": null,
                        "flash": { "today": { "bytes": 300_000, "syncs": 9, "uplinks": 100 },
                                   "in_all": { "bytes": 3_000_000_000u64, "syncs": 99_000, "uplinks": 1_300_000 },
                                   "emmc": { "used_percent": 10, "pre_eol": 1 } } },
@@ -191,6 +198,7 @@ mod tests {
             "1000",
             "tcp: connection refused",
             "silo-7",
+            "7 uplinks more in the file, out of reach",
             "room for 19.0 MiB of it only",
             "loses 3 uplinks (those of the last 3s",
             "flash today 292 KiB in 9 syncs; in all 2.7 GiB, 2 KiB an uplink; eMMC 10 % used",

@@ -68,18 +68,11 @@ pub struct StatusSource {
     pub clock: Arc<dyn Clock>,
     /// When the agent started, boot clock.
     pub started_ns: u64,
-    /// Why the spool is not open yet.
-    pub opening: Mutex<String>,
     /// Set once it is.
     pub delivering: Mutex<Option<Arc<Delivering>>>,
 }
 
 impl StatusSource {
-    /// Says why the spool is not open yet.
-    pub fn set_opening(&self, reason: String) {
-        *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = reason;
-    }
-
     /// What is running behind the spool, from now on.
     pub fn show(&self, delivering: Delivering) {
         *self.delivering.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(delivering));
@@ -94,10 +87,7 @@ impl StatusSource {
     pub fn trouble(&self) -> Option<String> {
         match self.delivering() {
             Some(delivering) => delivering.operator.view().trouble.clone(),
-            None => {
-                let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                Some(if opening.is_empty() { "the spool is being opened".to_owned() } else { opening })
-            }
+            None => Some("the spool is being opened".to_owned()),
         }
     }
 
@@ -141,9 +131,8 @@ impl StatusSource {
     }
 
     fn spool(&self, view: Option<&View>) -> Value {
-        let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (state, trouble) = match view {
-            None => ("opening", Some(opening).filter(|reason| !reason.is_empty())),
+            None => ("opening", None),
             Some(view) if view.trouble.is_some() => ("degraded", view.trouble.clone()),
             Some(_) => ("ok", None),
         };
@@ -158,6 +147,7 @@ impl StatusSource {
             "kept_bytes": view.map_or(0, |view| view.kept_bytes),
             "losses": view.map_or(0, |view| view.losses),
             "max_size": self.spool_max_size,
+            "out_of_reach": view.map_or(0, |view| view.out_of_reach),
             "on_disk": view.and_then(|view| view.on_disk),
             "syncs": view.map_or(0, |view| view.syncs),
             "loss_window_ms": u64::try_from(self.spool_commit_window.as_millis()).unwrap_or(u64::MAX),

@@ -115,6 +115,16 @@ impl Account {
         }
     }
 
+    /// Adds what happened to the same account in memory while its file could not be used.
+    pub(super) fn take_over(&mut self, in_memory: &Account) {
+        self.delivered = self.delivered.saturating_add(in_memory.delivered);
+        self.dead = self.dead.saturating_add(in_memory.dead);
+        self.paused = in_memory.paused;
+        for (&loss, &n) in Loss::ALL.iter().zip(&in_memory.losses) {
+            self.lose(loss, n);
+        }
+    }
+
     pub(super) fn view(&self, id: AccountId) -> AccountView {
         AccountView {
             id,
@@ -164,4 +174,20 @@ pub struct AccountView {
     pub replayed: u64,
     /// What was lost, by reason; only what is not zero.
     pub lost: Vec<(Loss, u64)>,
+}
+
+impl AccountView {
+    /// Adds what another store has of the same account.
+    pub(super) fn add(&mut self, other: &AccountView) {
+        self.backlog = self.backlog.saturating_add(other.backlog);
+        self.delivered = self.delivered.saturating_add(other.delivered);
+        self.dead_letters = self.dead_letters.saturating_add(other.dead_letters);
+        self.replayed = self.replayed.saturating_add(other.replayed);
+        for &(loss, n) in &other.lost {
+            match self.lost.iter_mut().find(|(reason, _)| *reason == loss) {
+                Some((_, count)) => *count = count.saturating_add(n),
+                None => self.lost.push((loss, n)),
+            }
+        }
+    }
 }

@@ -294,6 +294,9 @@ pub enum CommandError {
     /// The spool has no such account.
     #[error("the spool knows no such integration")]
     NoAccount,
+    /// It is about what lies in a file that can't be used at the moment.
+    #[error("the spool's file can't be used at the moment ({0}); try again when `status` calls the spool ok")]
+    OutOfReach(String),
     /// The spool could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),

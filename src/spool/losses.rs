@@ -136,7 +136,7 @@ impl Losses {
         self.ended.clear();
     }
 
-    fn add(&mut self, id: AccountId, range: LossRange) {
+    pub(super) fn add(&mut self, id: AccountId, range: LossRange) {
         let key = (id, range.loss as u8);
         let oldest = self.next.saturating_sub(AT_MOST);
         if let Some((number, open)) = self.open.get_mut(&key) {

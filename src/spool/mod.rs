@@ -15,7 +15,7 @@
 //! | `loss` | number -> range of losses ([`losses`], RULES S11) |
 //! | `state` | name -> totals, `account/<id>`, `note/<key>`, flash ledger ([`wear`]) |
 //!
-//! The disk space that it does not take yet is held by a second one beside it ([`file`]).
+//! The disk space that it does not take yet is held by a second one beside it ([`mod@file`]).
 //!
 //! An *account* is the spool's side of an integration: what it has settled, its backlog, its losses. Its identity is the
 //! integration's type and name, so an integration that is taken out of the config and put back resumes its backlog.
@@ -47,14 +47,18 @@
 //! A file that redb calls corrupted, that fails its integrity check, is no spool, or in which the agent died three times
 //! within a minute of opening it, is damaged: set aside (one is kept, with the reason beside it), and a fresh one is
 //! started. A file of a newer format is set aside as newer. Nothing else is damage (RULES S3): a full disk, a held lock,
-//! a missing permission are reported and tried again.
+//! a missing permission are reported and tried again, and meanwhile a store of a MiB in memory takes the file's place (see
+//! the writer's refuge). It hands everything over when the file can be used.
 
 mod account;
+mod appender;
+mod carried;
 mod dead;
 mod file;
 mod full;
 mod jobs;
 mod kept;
+mod ledger;
 mod losses;
 mod open;
 mod operator;
@@ -72,20 +76,20 @@ mod waiters;
 mod wear;
 mod writer;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redb::ReadableDatabase;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::uplink::Uplink;
 
 pub use account::{AccountId, AccountView, Loss};
+pub use appender::{Acceptance, Accepted, Appender};
 pub use dead::DeadLetter;
 pub use jobs::CommandError;
 pub use kept::Gone;
+pub use ledger::Ledger;
 pub use losses::LossRange;
 pub use open::{Backend, Deaths, OpenBackend, OpenError, SetAside};
 pub use operator::Operator;
@@ -97,7 +101,6 @@ pub use store::{RouteId, Totals};
 pub use tail::Tail;
 pub use wear::{DeviceLife, Wear, Written};
 
-use store::LOG;
 use writer::Message;
 
 /// `durability = "immediate"`: a commit at most this long after the first waiting record (DESIGN section 5).
@@ -105,9 +108,6 @@ pub const COMMIT_WINDOW: Duration = Duration::from_millis(200);
 
 /// Batches of uplinks that may wait for the writer.
 const APPEND_QUEUE: usize = 64;
-
-/// Settlements of one lane that may wait for the writer before the lane leases no more.
-const SETTLE_CREDIT: usize = 1024;
 
 /// An uplink and where it goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,6 +185,10 @@ pub struct View {
     pub at_risk: u64,
     /// Forced commits since start.
     pub syncs: u64,
+    /// Rises when accounts and routes got other numbers: whoever holds some must ask for them again ([`Spool::routes`]).
+    pub numbering: u64,
+    /// Records in a file that can't be used at the moment; what has come since is in memory.
+    pub out_of_reach: u64,
     /// What was written, today and in all.
     pub wear: Wear,
     /// What the disk has room for, if that is less than the spool may take, bytes.
@@ -256,6 +260,34 @@ impl Spool {
     pub fn open(settings: Settings, backend: &Backend, clock: Arc<dyn Clock>) -> Result<Spool, OpenError> {
         let meter = Arc::default();
         let opened = open::open(&settings, backend, &meter)?;
+        Spool::start(settings, (backend.clone(), meter), clock, opened, None)
+    }
+
+    /// As [`open`](Self::open), but what keeps the file from being opened only keeps it from being used yet: until it can be,
+    /// a store in memory takes its place (RULES S3), and [`View::trouble`] says why. Blocking.
+    ///
+    /// # Errors
+    /// The system refuses memory or a thread.
+    pub fn open_or_go_without(
+        settings: Settings,
+        backend: &Backend,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Spool, OpenError> {
+        let meter = Arc::default();
+        let (opened, trouble) = match open::open(&settings, backend, &meter) {
+            Ok(opened) => (opened, None),
+            Err(error) => (writer::without_a_file()?, Some(error.to_string())),
+        };
+        Spool::start(settings, (backend.clone(), meter), clock, opened, trouble)
+    }
+
+    fn start(
+        settings: Settings,
+        backend: (Backend, Arc<file::Meter>),
+        clock: Arc<dyn Clock>,
+        opened: open::Opened,
+        trouble: Option<String>,
+    ) -> Result<Spool, OpenError> {
         let notes = opened.store.notes()?;
         let shared = Arc::new(Shared::default());
         shared.set(Some(opened.store.database()));
@@ -266,14 +298,17 @@ impl Spool {
         first.on_disk = opened.holding.as_ref().and_then(|it| it.less_than(settings.max_size));
         first.set_aside.clone_from(&opened.set_aside);
         let (publish, view) = watch::channel(Arc::new(first));
-        let writer = writer::Writer::new(
+        let mut writer = writer::Writer::new(
             opened,
             settings,
-            (backend.clone(), meter),
+            backend,
             Arc::clone(&shared),
             Arc::clone(&clock),
             writer::Ends { append: append_queue, settle: settle_queue, close: closed, publish },
         );
+        if let Some(trouble) = trouble {
+            writer.begin_in_refuge(trouble);
+        }
         let thread = std::thread::Builder::new()
             .name("spool".into())
             .spawn(move || writer.run())
@@ -288,7 +323,7 @@ impl Spool {
 
     /// Where uplinks go in.
     pub fn appender(&self) -> Appender {
-        Appender { queue: self.append.clone() }
+        Appender::new(self.append.clone())
     }
 
     /// Finds or makes the routes of this configuration, durably, in the order given.
@@ -331,14 +366,8 @@ impl Spool {
 
     /// One integration's side of the spool.
     pub fn ledger(&self, account: AccountId, routes: Vec<RouteId>) -> Ledger {
-        Ledger {
-            account,
-            routes,
-            shared: Arc::clone(&self.shared),
-            settle: self.settle.clone(),
-            waiting: Arc::new(AtomicUsize::new(0)),
-            view: self.view.clone(),
-        }
+        let settle = self.settle.clone();
+        Ledger::new(account, routes, Arc::clone(&self.shared), settle, self.view.clone())
     }
 
     /// Takes in what is queued, makes everything durable and closes the file. Blocking.
@@ -369,136 +398,6 @@ impl Drop for Spool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the spool is closed")]
 pub struct Closed;
-
-/// Hands uplinks to the writer.
-#[derive(Clone, Debug)]
-pub struct Appender {
-    queue: mpsc::Sender<Message>,
-}
-
-impl Appender {
-    /// Queues uplinks, and notes to keep with them, for the next round. Waits while the writer is behind.
-    ///
-    /// # Errors
-    /// The spool was closed.
-    pub async fn append(&self, uplinks: Vec<Routed>, notes: Vec<Note>) -> Result<(), Closed> {
-        self.queue.send(Message::Append { uplinks, notes, waiter: None }).await.map_err(|_| Closed)
-    }
-
-    /// As [`append`](Self::append), for a source that acknowledges only what is safe: [`Accepted::wait`] returns once the
-    /// uplinks are on the disk or everybody they are for has settled them, whichever is first (RULES S6). A commit comes
-    /// within [`COMMIT_WINDOW`] whatever the durability. Without uplinks it waits for everything that was queued before.
-    ///
-    /// # Errors
-    /// The spool was closed.
-    pub async fn append_durable(&self, uplinks: Vec<Routed>, notes: Vec<Note>) -> Result<Accepted, Closed> {
-        let (waiter, answer) = oneshot::channel();
-        let message = Message::Append { uplinks, notes, waiter: Some(waiter) };
-        self.queue.send(message).await.map_err(|_| Closed)?;
-        Ok(Accepted(answer))
-    }
-}
-
-/// What became of uplinks that were waited for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "what was refused must not be acknowledged"]
-pub enum Acceptance {
-    /// All are safe, for everybody they are for.
-    Full,
-    /// All are safe, but the spool is full: some were refused on behalf of the integration with the largest backlog, and
-    /// counted there. The others have them, so the source may acknowledge.
-    Partial,
-    /// The spool is full: the uplinks at these places of the batch were refused on behalf of everybody, and counted. The
-    /// source must not acknowledge them (an MQTT source), or say so (HTTP 429); all others are safe.
-    Refused(Vec<usize>),
-}
-
-/// Uplinks that the writer's queue has taken and that are not safe yet.
-#[derive(Debug)]
-#[must_use = "nothing is accepted before it has been waited for"]
-pub struct Accepted(oneshot::Receiver<Acceptance>);
-
-impl Accepted {
-    /// Waits until those that were taken in are safe. An I/O error only makes that take longer: the writer opens the file again and puts in what
-    /// is not there.
-    ///
-    /// # Errors
-    /// The spool was closed without being able to say so: nothing is known, and nothing may be acknowledged.
-    pub async fn wait(self) -> Result<Acceptance, Closed> {
-        self.0.await.map_err(|_| Closed)
-    }
-}
-
-/// One integration's side of the spool: read its records in order, settle them.
-#[derive(Debug)]
-pub struct Ledger {
-    account: AccountId,
-    routes: Vec<RouteId>,
-    shared: Arc<Shared>,
-    settle: mpsc::UnboundedSender<writer::Settle>,
-    waiting: Arc<AtomicUsize>,
-    view: watch::Receiver<Arc<View>>,
-}
-
-impl Ledger {
-    /// Its account as of the present view.
-    pub fn account<'v>(&self, view: &'v View) -> Option<&'v AccountView> {
-        view.account(self.account)
-    }
-
-    /// What is stored as settled for this account.
-    ///
-    /// # Errors
-    /// See [`ReadError`].
-    pub fn settled(&self) -> Result<Settled, ReadError> {
-        let account = self.shared.read(|database| values::read_account(database, self.account))?;
-        Ok(account.map(|account| account.settled).unwrap_or_default())
-    }
-
-    /// Visits at most `limit` records from sequence `from` on, in order, inside one short read transaction.
-    ///
-    /// # Errors
-    /// See [`ReadError`].
-    pub fn scan(&self, from: u64, limit: usize, mut visit: impl FnMut(u64, Entry)) -> Result<(), ReadError> {
-        self.shared.read(|database| -> Result<(), redb::Error> {
-            let log = database.begin_read()?.open_table(LOG)?;
-            for row in log.range(from..)?.take(limit) {
-                let (seq, value) = row?;
-                visit(seq.value(), record::read(value.value(), &self.routes));
-            }
-            Ok(())
-        })
-    }
-
-    /// Ends the record `to`. Everything from `from` up to it that is not this account's is settled along with it, so that
-    /// records of others leave no gaps in the ranges.
-    pub fn settle(&self, from: u64, to: u64, settlement: Settlement) {
-        self.send(from, to, Some(settlement));
-    }
-
-    /// Says that nothing from `from` to `to` is waited for: there are none, or others', or the spool has let go of them.
-    pub fn cover(&self, from: u64, to: u64) {
-        self.send(from, to, None);
-    }
-
-    fn send(&self, from: u64, to: u64, settlement: Option<Settlement>) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let settle =
-            writer::Settle { account: self.account, from, to, settlement, credit: Arc::clone(&self.waiting) };
-        // A closed spool means the agent is stopping: the record stays unsettled and is sent again after the restart.
-        let _ = self.settle.send(settle);
-    }
-
-    /// Whether the writer keeps up: more than [`SETTLE_CREDIT`] settlements of this lane waiting means it does not.
-    pub fn has_credit(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) < SETTLE_CREDIT
-    }
-
-    /// What the spool is like now, and a signal when it changes.
-    pub fn view(&mut self) -> &mut watch::Receiver<Arc<View>> {
-        &mut self.view
-    }
-}
 
 /// Why a read did not work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

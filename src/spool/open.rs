@@ -69,6 +69,13 @@ pub(super) struct Opened {
     pub(super) set_aside: Option<SetAside>,
 }
 
+impl Opened {
+    /// What the file may take on the disk, bytes.
+    pub(super) fn limit(&self) -> Option<u64> {
+        self.holding.as_ref().map(Holding::limit)
+    }
+}
+
 /// Opens the spool; sets a damaged or newer file aside and starts a fresh one.
 pub(super) fn open(settings: &Settings, backend: &Backend, meter: &Arc<Meter>) -> Result<Opened, OpenError> {
     let path = settings.path.as_path();
@@ -157,7 +164,8 @@ fn try_open(
     Ok((store, holding))
 }
 
-fn builder() -> Builder {
+/// A builder with our settings.
+pub(super) fn builder() -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
     builder

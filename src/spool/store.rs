@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::OnFull;
 
 use super::account::{Account, AccountId, Loss};
+use super::carried::Carried;
 use super::full::Refused;
 use super::jobs::{Command, Finished};
 use super::kept::Gone;
@@ -159,6 +160,8 @@ pub(super) struct Work {
     pub(super) routes: Vec<RouteName>,
     pub(super) commands: Vec<Command>,
     pub(super) refused: Vec<Refused>,
+    /// What a store in memory hands over.
+    pub(super) carried: Option<Carried>,
 }
 
 impl Work {
@@ -203,7 +206,8 @@ pub(super) struct Limits {
 pub(super) struct Store {
     database: Arc<Database>,
     pub(super) state: State,
-    durable: u64,
+    /// The values as of the last forced commit.
+    on_disk: State,
     syncs: u64,
     gauge: Gauge,
 }
@@ -216,9 +220,8 @@ impl Store {
         state.totals.seq_limit = state.next_seq + SEQ_BLOCK;
         put(&mut txn.open_table(STATE)?, "totals", &state.totals)?;
         txn.commit()?;
-        let durable = state.totals.appended;
-        let gauge = gauge.after_uplinks(durable);
-        Ok(Store { database: Arc::new(database), state, durable, syncs: 1, gauge })
+        let gauge = gauge.after_uplinks(state.totals.appended);
+        Ok(Store { database: Arc::new(database), on_disk: state.clone(), state, syncs: 1, gauge })
     }
 
     pub(super) fn database(&self) -> Arc<Database> {
@@ -266,8 +269,14 @@ impl Store {
         write_routes(&txn, &State::default(), &draft)?;
         write_state(&txn, &State::default(), &draft, &[])?;
         txn.commit()?;
+        self.on_disk.clone_from(&draft);
         self.state = draft;
         Ok(())
+    }
+
+    /// The values as of the last forced commit.
+    pub(super) fn on_disk(&self) -> &State {
+        &self.on_disk
     }
 
     /// Whether everybody whom a record with these routes is for has settled it.
@@ -279,6 +288,18 @@ impl Store {
     pub(super) fn takers(&self, seq: u64, routes: &[RouteId]) -> Option<Vec<AccountId>> {
         let accounts = self.state.accounts_of(routes);
         self.state.is_settled(seq, &accounts).then_some(accounts)
+    }
+
+    /// Which of these records the log has.
+    pub(super) fn holds(&self, seqs: impl Iterator<Item = u64>) -> Result<BTreeSet<u64>, StoreError> {
+        let log = self.database.begin_read()?.open_table(LOG)?;
+        let mut held = BTreeSet::new();
+        for seq in seqs {
+            if log.get(seq)?.is_some() {
+                held.insert(seq);
+            }
+        }
+        Ok(held)
     }
 
     /// The notes stored last.
@@ -319,6 +340,9 @@ impl Store {
             .map_err(redb::Error::from)?;
         {
             let mut round = Round::new(&txn, &mut draft, limits, now_us)?;
+            if let Some(carried) = &work.carried {
+                round.take_over(carried)?;
+            }
             for routed in &work.uplinks {
                 round.append(routed)?;
             }
@@ -349,7 +373,7 @@ impl Store {
         self.state = draft;
         if durable {
             self.gauge.note(written);
-            self.durable = self.state.totals.appended;
+            self.on_disk.clone_from(&self.state);
             self.syncs += 1;
         }
         done.durable = durable;
@@ -373,10 +397,12 @@ impl Store {
             kept_bytes: totals.kept_bytes,
             losses: self.state.losses.len(),
             appended: totals.appended,
-            durable: self.durable,
-            committed: self.durable,
-            at_risk: totals.appended.saturating_sub(self.durable),
+            durable: self.on_disk.totals.appended,
+            committed: self.on_disk.totals.appended,
+            at_risk: totals.appended.saturating_sub(self.on_disk.totals.appended),
             syncs: self.syncs,
+            numbering: 0,
+            out_of_reach: 0,
             wear: self.state.wear.plus(self.gauge.since(totals.appended)),
             on_disk: None,
             accounts: self.state.accounts.iter().map(|(id, account)| account.view(*id)).collect(),

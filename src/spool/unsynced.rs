@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::Routed;
 use super::account::AccountId;
-use super::store::{self, RouteId};
+use super::store::{self, RouteId, Store};
+use super::values::StoreError;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(super) struct Unsynced {
     /// What jobs put in again, which is in the file already.
     bytes_again: u64,
     forgotten: Forgotten,
+    /// The same, of the time before a store in memory took over.
+    before_refuge: Forgotten,
     /// How many records the file had taken in when it was forced the last time.
     since: u64,
 }
@@ -104,14 +107,51 @@ impl Unsynced {
         self.entries.is_empty()
     }
 
-    /// Takes out those that a file which has taken in `appended` records does not have, and the counts that it lacks.
-    pub(super) fn take_missing(&mut self, appended: u64) -> (Vec<Routed>, Forgotten) {
-        let Unsynced { entries, forgotten, since, .. } = std::mem::take(self);
-        let missing = entries.into_iter().filter(|entry| entry.ordinal > appended);
+    /// A store in memory takes the file's place: gives what is to be put into it, in order. From here on it counts itself
+    /// what comes and goes.
+    pub(super) fn begin_refuge(&mut self) -> Vec<Routed> {
+        self.bytes_again = 0;
+        self.before_refuge = std::mem::take(&mut self.forgotten);
+        self.entries.iter().map(|entry| entry.routed.clone()).collect()
+    }
+
+    /// They were put in again, beginning with this number.
+    pub(super) fn renumber(&mut self, first_seq: u64) {
+        for (n, entry) in (0u64..).zip(&mut self.entries) {
+            entry.seq = Some(first_seq + n);
+        }
+    }
+
+    /// Lets go of those that are not in the store any more.
+    pub(super) fn retain_in(&mut self, store: &Store) -> Result<(), StoreError> {
+        let held = store.holds(self.entries.iter().filter_map(|entry| entry.seq))?;
+        self.entries.retain(|entry| entry.seq.is_none_or(|seq| held.contains(&seq)));
+        self.bytes = self.entries.iter().map(|entry| entry.bytes).sum();
+        Ok(())
+    }
+
+    /// Those that a file which has taken in `appended` records does not have, with their numbers.
+    pub(super) fn missing(&self, appended: u64) -> impl Iterator<Item = (Routed, Option<u64>)> {
+        let missing = self.entries.iter().filter(move |entry| entry.ordinal > appended);
+        missing.map(|entry| (entry.routed.clone(), entry.seq))
+    }
+
+    /// Takes out those that a file which has taken in `appended` records does not have.
+    pub(super) fn take_missing(&mut self, appended: u64) -> Vec<Routed> {
+        let missing = self.entries.drain(..).filter(|entry| entry.ordinal > appended);
         let missing = missing.map(|entry| entry.routed).collect();
-        // A forced commit brings all or nothing.
-        let lacks = appended <= since;
-        (missing, if lacks { forgotten } else { Forgotten::default() })
+        *self = Unsynced::default();
+        missing
+    }
+
+    /// What came and went without such a file: a forced commit brings all or nothing.
+    pub(super) fn lacking(&self, appended: u64) -> Forgotten {
+        if appended <= self.since { self.forgotten.clone() } else { Forgotten::default() }
+    }
+
+    /// Likewise, up to the time when a store in memory took over.
+    pub(super) fn lacking_before_refuge(&self, appended: u64) -> Forgotten {
+        if appended <= self.since { self.before_refuge.clone() } else { Forgotten::default() }
     }
 }
 
@@ -151,14 +191,15 @@ mod tests {
     fn what_arrived_in_spite_of_an_error_does_not_go_in_twice() {
         for (appended, missing) in [(7, 5), (9, 3), (10, 2), (12, 0), (99, 0)] {
             let (mut unsynced, _) = filled();
-            assert_eq!(unsynced.take_missing(appended).0.len(), missing, "{appended}");
+            assert_eq!(unsynced.take_missing(appended).len(), missing, "{appended}");
             assert!(unsynced.is_empty());
         }
         for (appended, lacks) in [(7, 1), (8, 0)] {
             let (mut unsynced, _) = filled();
             unsynced.since = 7;
             unsynced.forget_settled(|seq, _| (seq == 100).then(|| vec![AccountId(4)]));
-            let (missing, forgotten) = unsynced.take_missing(appended);
+            let forgotten = unsynced.lacking(appended);
+            let missing = unsynced.take_missing(appended);
             let ids: Vec<u128> = missing.iter().map(|routed| routed.uplink.id.as_u128()).collect();
             assert_eq!(ids, [1, 2, 3, 4], "ordinals do not shift when one is settled");
             assert_eq!((forgotten.records, forgotten.delivered.values().sum::<u64>()), (lacks, lacks));

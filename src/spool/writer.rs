@@ -11,9 +11,10 @@
 //! ```
 //!
 //! A round that is not forced costs no I/O: redb keeps it in its write buffer. An I/O error poisons a redb handle for
-//! good, so the writer then drops the database, opens it again with back-off, puts the uplinks and notes that are not in the
+//! good, so the writer then drops the database, opens it again, puts the uplinks and notes that are not in the
 //! file back in, and raises the generation, on which every lane starts again from what is stored. A commit whose error came
-//! after its bytes is noticed by the count of appended records: nothing goes in twice.
+//! after its bytes is noticed by the count of appended records: nothing goes in twice. If that does not help, the writer takes
+//! [refuge] in memory.
 //!
 //! Once the spool is being closed nothing more is let in; what waits is taken in and forced to the disk. A disk that does not
 //! work is then tried once more, not waited for.
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 
 use super::account::AccountId;
+use super::carried::Aliases;
 use super::file::{Holding, Meter};
 use super::full;
 use super::jobs::{self, Asked};
@@ -53,9 +55,13 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// How long kept records and counters may wait for a commit that is made for another reason (RULES S30).
 const KEEP_EVERY: Duration = Duration::from_secs(3_600);
 
-/// Waits between attempts to open the file again after an I/O error.
-const REOPEN_FIRST: Duration = Duration::from_millis(500);
-const REOPEN_LAST: Duration = Duration::from_secs(30);
+/// A breath before the file is opened again after an I/O error.
+const REOPEN_AFTER: Duration = Duration::from_millis(500);
+
+mod refuge;
+
+use refuge::Refuge;
+pub(super) use refuge::without_a_file;
 
 const NOT_OPEN: &str = "the file is not open";
 
@@ -76,7 +82,7 @@ pub(super) enum Message {
 }
 
 /// A lane's word about one record.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Settle {
     pub(super) account: AccountId,
     pub(super) from: u64,
@@ -84,6 +90,13 @@ pub(super) struct Settle {
     /// `None`: the numbers are covered, and no record of the account is among them.
     pub(super) settlement: Option<Settlement>,
     pub(super) credit: Arc<AtomicUsize>,
+}
+
+impl Settle {
+    /// The lane may send another one.
+    fn give_credit(&self) {
+        self.credit.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The writer's ends of its channels.
@@ -101,6 +114,8 @@ pub(super) struct Writer {
     store: Option<Store>,
     /// The values of the store that was open last: the rooms hold its routes.
     known: State,
+    /// Those of its last forced commit.
+    on_disk: State,
     settings: Settings,
     backend: Backend,
     /// Counts what is written, through all reopenings.
@@ -129,6 +144,14 @@ pub(super) struct Writer {
     /// A job can go on at once.
     more: bool,
     waiters: Waiters,
+    /// Why the file can't be used at the moment.
+    trouble: Option<String>,
+    /// A store in memory takes its place.
+    refuge: Option<Refuge>,
+    /// See [`View::numbering`].
+    numbering: u64,
+    /// Numbers that rooms got before there was a file, until they ask again.
+    aliases: Aliases,
 }
 
 impl Writer {
@@ -144,6 +167,7 @@ impl Writer {
             durable_end: opened.store.state().next_seq,
             store: Some(opened.store),
             known: State::default(),
+            on_disk: State::default(),
             settings,
             backend,
             meter,
@@ -163,6 +187,10 @@ impl Writer {
             // A job that the last run left behind.
             more: true,
             waiters: Waiters::default(),
+            trouble: None,
+            refuge: None,
+            numbering: 0,
+            aliases: Aliases::default(),
         }
     }
 
@@ -183,6 +211,9 @@ impl Writer {
     async fn serve(&mut self) {
         let mut expire_at = Instant::now() + EXPIRE_EVERY;
         loop {
+            if self.refuge.as_ref().is_some_and(|refuge| Instant::now() >= refuge.try_at()) {
+                self.try_the_file();
+            }
             let mut work = Work::default();
             if !self.closing && !self.more {
                 self.wait(&mut work, expire_at).await;
@@ -194,7 +225,7 @@ impl Writer {
             }
             self.round(work, expire).await;
             if self.closing && self.ends.append.is_empty() && self.ends.settle.is_empty() {
-                return;
+                return self.end();
             }
         }
     }
@@ -210,8 +241,24 @@ impl Writer {
         }
     }
 
-    /// When the next round must be durable.
+    /// The last word: what is not on the disk now is lost.
+    fn end(&mut self) {
+        if self.refuge.is_some() {
+            self.try_the_file();
+        }
+        if self.refuge.is_some() {
+            log::error!(
+                "spool: closed without its file; uplinks that were in memory alone: {}",
+                self.unsynced.len()
+            );
+        }
+    }
+
+    /// When something must be done about the file: the next durable round, or the next attempt to have one.
     fn due(&self) -> Option<Instant> {
+        if let Some(refuge) = &self.refuge {
+            return Some(refuge.try_at());
+        }
         self.unsynced.due().into_iter().chain(self.waiters.due()).chain(self.keep_by).min()
     }
 
@@ -224,6 +271,7 @@ impl Writer {
     fn take(&mut self, work: &mut Work, message: Message) {
         match message {
             Message::Append { mut uplinks, notes, waiter } => {
+                self.translate(&mut uplinks);
                 let had_uplinks = !uplinks.is_empty();
                 let acceptance = self.admit(work, &mut uplinks);
                 match waiter {
@@ -243,6 +291,7 @@ impl Writer {
                 work.routes.extend(names.iter().cloned());
                 self.replies.push((names, reply));
             }
+            Message::Command(asked) if !self.can_obey(&asked.command) => self.refuse(asked),
             Message::Command(asked) => {
                 work.commands.push(asked.command.clone());
                 self.asked.push(asked);
@@ -251,6 +300,9 @@ impl Writer {
     }
 
     fn limits(&self, store: &Store) -> Limits {
+        if self.refuge.is_some() {
+            return self.refuge_limits();
+        }
         self.settings.limits(self.holding.as_ref().map(Holding::limit), &store.state().totals)
     }
 
@@ -274,47 +326,55 @@ impl Writer {
         }
     }
 
-    /// Does one round, reopening the file for as long as it takes; on the way out once only.
+    /// Does one round: on the file, on the file opened again, or in memory.
     async fn round(&mut self, mut work: Work, expire: bool) {
-        let mut wait = REOPEN_FIRST;
+        let mut is_again = false;
         loop {
+            self.keep_settles(&mut work);
             let durable = self.closing || self.must_be_durable(&work);
             let first_seq = self.store.as_ref().map(|store| store.state().next_seq);
             let error = match self.try_round(&work, durable, expire) {
                 Ok(done) => return self.after_round(work, &done, first_seq),
                 Err(error) => error,
             };
-            if self.closing {
+            if let Err(error) = self.recover(error, &mut work, is_again).await {
                 let lost = self.unsynced.len() + work.uplinks.len();
-                log::error!("spool: the last commit failed: {error}; uplinks not yet on the disk: {lost}");
+                log::error!("spool: {error}; uplinks not on the disk that are lost: {lost}");
                 return;
             }
-            self.recover(error, &mut work, &mut wait).await;
+            is_again = true;
         }
     }
 
-    /// Waits and opens the file again, until that works or the spool is being closed.
-    async fn recover(&mut self, mut error: String, work: &mut Work, wait: &mut Duration) {
-        loop {
-            self.report_trouble(&error);
+    /// Opens the file again, once; if that does not help, goes on in memory.
+    async fn recover(&mut self, error: String, work: &mut Work, is_again: bool) -> Result<(), String> {
+        self.report_trouble(error.clone());
+        if is_again || self.refuge.is_some() {
+            return self.take_refuge(error, work);
+        }
+        if !self.closing {
             tokio::select! {
-                () = tokio::time::sleep(*wait) => *wait = (*wait * 2).min(REOPEN_LAST),
+                () = tokio::time::sleep(REOPEN_AFTER) => {}
                 _ = &mut self.ends.close => self.begin_closing(),
             }
-            match self.reopen(work) {
-                Err(reason) if !self.closing => error = reason,
-                _ => return,
-            }
+        }
+        match self.reopen(work) {
+            Ok(()) => Ok(()),
+            Err(error) => self.take_refuge(error, work),
         }
     }
 
     /// Pages that rounds free before a forced commit can't be used again until it, so a burst would outgrow `max_size`, and
     /// what is not durable is held in memory too.
     fn is_much(&self, work: &Work) -> bool {
-        self.unsynced.bytes() + work.bytes >= self.settings.unsynced_cap()
+        let waiting = if self.refuge.is_some() { 0 } else { self.unsynced.bytes() };
+        waiting + work.bytes >= self.settings.unsynced_cap()
     }
 
     fn must_be_durable(&self, work: &Work) -> bool {
+        if self.refuge.is_some() {
+            return false;
+        }
         // What was refused for good has left the log for the dead letters, and has not arrived anywhere: it is not safe
         // before it is on the disk.
         let buries = || {
@@ -356,7 +416,8 @@ impl Writer {
         let first_seq = first_seq.filter(|first| first + put_in == done.after_uplinks);
         self.more = done.more;
         let Some(store) = &self.store else { return };
-        if done.durable {
+        let durable = done.durable && self.refuge.is_none();
+        if durable {
             self.unsynced.clear(store.state().totals.appended);
             self.unsynced_notes.clear();
             self.unsynced_settles = 0;
@@ -371,15 +432,18 @@ impl Writer {
             let before = store.state().totals.appended.saturating_sub(put_in);
             self.unsynced.add(work.uplinks, first_seq, before, Instant::now() + self.settings.commit_window);
             self.unsynced.forget_settled(|seq, routes| store.takers(seq, routes));
-            if !self.settings.keep_delivered.is_zero() {
+            if !self.settings.keep_delivered.is_zero() && self.refuge.is_none() {
                 self.keep_by.get_or_insert(Instant::now() + KEEP_EVERY);
             }
         }
-        for settle in &work.settles {
-            settle.credit.fetch_sub(1, Ordering::Relaxed);
+        work.settles.iter().for_each(Settle::give_credit);
+        if self.refuge.is_some() {
+            self.forget_evicted();
+        } else {
+            self.trouble = None;
         }
         // Before the replies: who is told of a route finds its account in the view.
-        self.publish(None);
+        self.publish();
         if let Some(store) = &self.store {
             for (names, reply) in self.replies.drain(..) {
                 // Whoever asked may have gone; then nobody needs the answer.
@@ -387,32 +451,46 @@ impl Writer {
             }
             let all_safe = self.unsynced.is_empty();
             self.asked = jobs::answer(std::mem::take(&mut self.asked), done, store);
-            let done = Done { durable: done.durable, all_safe, first_seq };
+            let done = Done { durable, all_safe, first_seq };
             self.waiters.answer(done, |seq, routes| store.is_settled(seq, routes));
         }
     }
 
-    fn publish(&self, trouble: Option<String>) {
+    fn publish(&self) {
         let mut view = match &self.store {
             Some(store) => store.view(self.generation),
             None => View::clone(&self.ends.publish.borrow()),
         };
+        if let Some(refuge) = &self.refuge {
+            refuge.complete(&mut view);
+        }
         view.at_risk = self.unsynced.len() as u64;
         view.committed = view.appended.saturating_sub(view.at_risk);
+        view.numbering = self.numbering;
         view.on_disk = self.holding.as_ref().and_then(|it| it.less_than(self.settings.max_size));
-        view.trouble = trouble;
+        view.trouble.clone_from(&self.trouble);
         view.set_aside.clone_from(&self.set_aside);
         self.ends.publish.send_replace(Arc::new(view));
     }
 
-    fn report_trouble(&mut self, error: &str) {
-        let before = self.ends.publish.borrow().trouble.clone();
-        if before.as_deref() != Some(error) {
+    fn report_trouble(&mut self, error: String) {
+        if self.trouble.as_ref() != Some(&error) {
             log::error!(
                 "spool: {error}; trying again. What is on the disk is safe; new uplinks wait in memory"
             );
         }
-        self.publish(Some(error.to_owned()));
+        self.trouble = Some(error);
+        self.publish();
+    }
+
+    /// Lets go of the database, which an I/O error has poisoned.
+    fn let_go(&mut self) {
+        self.shared.set(None);
+        self.holding = None;
+        if let Some(store) = self.store.take() {
+            self.known = store.state().clone();
+            self.on_disk = store.on_disk().clone();
+        }
     }
 
     /// Drops the poisoned database and opens the file again; what is not in it goes back in with the next round.
@@ -420,6 +498,7 @@ impl Writer {
         self.shared.set(None);
         if let Some(store) = self.store.take() {
             self.known = store.state().clone();
+            self.on_disk = store.on_disk().clone();
         }
         let opened =
             open::open(&self.settings, &self.backend, &self.meter).map_err(|error| error.to_string())?;
@@ -432,8 +511,8 @@ impl Writer {
 
     fn install(&mut self, mut store: Store, work: &mut Work) -> Result<(), redb::Error> {
         let on_disk = store.state().totals.appended;
-        let (missing, forgotten) = self.unsynced.take_missing(on_disk);
-        store.adopt(&self.known, &forgotten)?;
+        store.adopt(&self.known, &self.unsynced.lacking(on_disk))?;
+        let missing = self.unsynced.take_missing(on_disk);
         self.waiters.forget_numbers();
         self.more = true;
         self.durable_end = store.state().next_seq;

@@ -86,6 +86,11 @@ impl Disk {
         self.state().cut_after = Some(operations);
     }
 
+    /// The power goes, if it has not gone yet.
+    pub fn cut(&self) {
+        self.state().cut();
+    }
+
     /// The power goes, if it has not gone yet, and comes back: the disk is what survived.
     pub fn power_cycle(&self) {
         let mut state = self.state();
@@ -99,6 +104,11 @@ impl Disk {
     /// The `nth` operation of a kind from now on (0: the next) fails.
     pub fn fail(&self, operation: Operation, nth: usize, fault: Fault) {
         self.state().fault = Some((Some(operation), nth, fault));
+    }
+
+    /// It is gone, until [`heal`](Self::heal).
+    pub fn break_now(&self) {
+        self.state().gone = Some(io::ErrorKind::Other);
     }
 
     /// Ends a lasting fault.

@@ -96,6 +96,13 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts `packhorse run` with `config` and waits until its spool is open.
     pub(crate) fn start(folder: &Path, config: &str) -> Agent {
+        let mut agent = Agent::launch(folder, config);
+        agent.wait_until("its spool is open", |status| status["spool"]["state"] == "ok");
+        agent
+    }
+
+    /// The same, without waiting.
+    pub(crate) fn launch(folder: &Path, config: &str) -> Agent {
         let file = folder.join("packhorse.toml");
         std::fs::write(&file, config).unwrap();
         let log = folder.join("agent.log");
@@ -109,9 +116,7 @@ impl Agent {
             .stderr(log_file)
             .spawn()
             .unwrap();
-        let mut agent = Agent { child, socket: folder.join("control.sock"), log };
-        agent.wait_until("its spool is open", |status| status["spool"]["state"] == "ok");
-        agent
+        Agent { child, socket: folder.join("control.sock"), log }
     }
 
     pub(crate) fn try_status(&self) -> Option<Value> {

@@ -47,6 +47,11 @@ impl Site {
         Agent::start(self.path(), &self.config)
     }
 
+    /// Without waiting for its spool.
+    pub(crate) fn launch(&self) -> Agent {
+        Agent::launch(self.path(), &self.config)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }

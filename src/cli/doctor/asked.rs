@@ -14,9 +14,7 @@ pub(super) fn agent(status: &Value, report: &mut impl FnMut(Finding)) {
     let trouble = spool.get("trouble").and_then(Value::as_str).unwrap_or("no reason given");
     report(match text(spool, "state").as_str() {
         "ok" => Finding::ok("spool", format!("open, {} in it", uplinks(number(spool, "records")))),
-        "opening" => {
-            Finding::warn("spool", format!("not open yet: {trouble}"), "uplinks wait in memory meanwhile")
-        }
+        "opening" => Finding::warn("spool", "being opened", "uplinks wait in memory meanwhile"),
         _ => Finding::bad(
             "spool",
             format!("degraded: {trouble}; a restart now loses what was heard since"),
