@@ -25,6 +25,10 @@ pub fn printable(text: &str) -> String {
 
 /// As [`printable`], with another limit.
 pub fn printable_up_to(text: &str, chars: usize) -> String {
+    plain(text, chars).unwrap_or_else(|| cleaned(text, chars))
+}
+
+fn cleaned(text: &str, chars: usize) -> String {
     let mut kept = String::new();
     let mut count = 0usize;
     let mut rest = text.chars().peekable();
@@ -42,6 +46,22 @@ pub fn printable_up_to(text: &str, chars: usize) -> String {
     }
     kept.truncate(kept.trim_end().len());
     kept
+}
+
+/// The same for text in which there is nothing to take out, as nearly all is; `None` for any other.
+fn plain(text: &str, chars: usize) -> Option<String> {
+    let seen = text.as_bytes().get(..=chars).unwrap_or(text.as_bytes());
+    let mut before = b' ';
+    for &byte in seen {
+        if !matches!(byte, b' '..=b'~') || (byte == b' ' && before == b' ') {
+            return None;
+        }
+        before = byte;
+    }
+    if text.len() <= chars {
+        return (before != b' ' || text.is_empty()).then(|| text.to_owned());
+    }
+    Some(format!("{}…", text.get(..chars.checked_sub(1)?)?))
 }
 
 /// The next character that may be shown; skips what may not.
@@ -101,6 +121,8 @@ fn skip_parameters(rest: &mut Peekable<Chars<'_>>) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing)]
+
     use super::*;
 
     #[test]
@@ -133,6 +155,24 @@ mod tests {
         let long = printable(&"ü".repeat(MAX_CHARS + 1));
         assert_eq!(long.chars().count(), MAX_CHARS);
         assert!(long.ends_with("ü…"));
+    }
+
+    /// The short way for plain text is no other way.
+    #[test]
+    fn plain_text_is_shown_as_any_other() {
+        let mut random = fastrand::Rng::with_seed(37);
+        let mut short_ways = 0;
+        for _ in 0..20_000 {
+            let alphabet = ["a", "b", "~", " ", "a", "b", "c", "\u{7f}", "\u{1b}[m", "ü"];
+            let known = if random.bool() { 7 } else { alphabet.len() };
+            let text: String = (0..random.usize(..12)).map(|_| alphabet[random.usize(..known)]).collect();
+            let chars = random.usize(..9);
+            if let Some(plain) = plain(&text, chars) {
+                assert_eq!(plain, cleaned(&text, chars), "{text:?} up to {chars}");
+                short_ways += 1;
+            }
+        }
+        assert!(short_ways > 1_000, "{short_ways}");
     }
 
     #[test]

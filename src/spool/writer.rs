@@ -55,6 +55,9 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// How long kept records and counters may wait for a commit that is made for another reason (RULES S30).
 const KEEP_EVERY: Duration = Duration::from_secs(3_600);
 
+/// How long a settlement may wait for others to share its round.
+const SETTLE_TOGETHER: Duration = Duration::from_millis(2);
+
 /// A breath before the file is opened again after an I/O error.
 const REOPEN_AFTER: Duration = Duration::from_millis(500);
 
@@ -234,10 +237,16 @@ impl Writer {
     async fn wait(&mut self, work: &mut Work, expire_at: Instant) {
         let due = self.due().unwrap_or(expire_at).min(expire_at);
         tokio::select! {
-            Some(message) = self.ends.append.recv() => self.take(work, message),
+            Some(message) = self.ends.append.recv() => return self.take(work, message),
             Some(settle) = self.ends.settle.recv() => work.settles.push(settle),
+            _ = &mut self.ends.close => return self.begin_closing(),
+            () = tokio::time::sleep_until(due) => return,
+        }
+        // Nobody waits for a settlement, and a round costs as much as many of them: more may come along.
+        tokio::select! {
+            Some(message) = self.ends.append.recv() => self.take(work, message),
             _ = &mut self.ends.close => self.begin_closing(),
-            () = tokio::time::sleep_until(due) => {}
+            () = tokio::time::sleep_until(due.min(Instant::now() + SETTLE_TOGETHER)) => {}
         }
     }
 
