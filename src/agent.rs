@@ -25,6 +25,7 @@ mod destination;
 mod running;
 mod silence;
 mod thread;
+mod time;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
