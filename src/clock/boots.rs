@@ -121,6 +121,17 @@ pub enum By {
     Gps,
 }
 
+impl By {
+    /// As in `status`; `None`: nobody who is trusted.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            By::Guess => None,
+            By::Clock => Some("clock"),
+            By::Gps => Some("gps"),
+        }
+    }
+}
+
 /// Wall clock minus boot clock. Stored; frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offset {
