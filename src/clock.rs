@@ -48,6 +48,8 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     fn boot_ns(&self) -> u64;
     /// Microseconds since 1970 UTC, right or wrong.
     fn wall_us(&self) -> i64;
+    /// Both, taken at one moment.
+    fn hands(&self) -> (i64, u64);
     /// Whether the wall clock is believed.
     fn trusted(&self) -> bool;
     /// Whether records may be judged by age now: not within [`STEP_WINDOW`] of a start or a step.
@@ -69,8 +71,8 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
 
     /// Notes how far this boot has come, and how far apart its clocks are where the wall clock says anything.
     fn look(&self) {
-        let (wall_us, boot_ns) = (self.wall_us(), self.boot_ns());
-        // Asked last: a step between the looks at the two clocks is seen by it.
+        let (wall_us, boot_ns) = self.hands();
+        // Asked last: a step until then is seen by it.
         let by = match self.trusted() {
             true => Some(By::Clock),
             false => (wall_us >= RELEASE_FLOOR_US).then_some(By::Guess),

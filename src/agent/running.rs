@@ -171,8 +171,18 @@ impl Running {
         let time = time::watch(Arc::clone(&shared.clock), spool.appender(), link_up.clone());
         let time = tokio::spawn(time);
         let view = spool.view();
-        let mut running =
-            Running { shared, spool, view, numbering, link_up, lanes: Vec::new(), intake, ingest, kernel, time };
+        let mut running = Running {
+            shared,
+            spool,
+            view,
+            numbering,
+            link_up,
+            lanes: Vec::new(),
+            intake,
+            ingest,
+            kernel,
+            time,
+        };
         for destination in destinations {
             running.start_lane(destination, None)?;
         }

@@ -268,19 +268,16 @@ impl Boots {
         postcard::to_extend(&self.table().boots, vec![FORMAT]).unwrap_or_default()
     }
 
-    /// Takes up what was stored. What was learnt since this agent started comes on top of it.
+    /// Takes up what was stored. What this agent has learnt comes on top of it.
     pub fn restore(&self, stored: &[u8]) {
         let Some((&FORMAT, body)) = stored.split_first() else { return };
         let Ok(boots) = postcard::from_bytes::<Vec<Boot>>(body) else { return };
         let mut table = self.table();
         let ours = std::mem::replace(&mut table.boots, boots);
-        table.bound();
-        for Boot { id, seen_us, offset, .. } in ours {
-            table.see(id, seen_us);
-            if let Some(offset) = offset {
-                table.learn(id, offset);
-            }
+        for boot in ours {
+            table.add(boot);
         }
+        table.bound();
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -307,6 +304,19 @@ impl Table {
         self.boots.push(Boot { id, not_before_us, seen_us: boot_us, offset: None, disputed: None });
         self.bound();
         self.revision += 1;
+    }
+
+    /// Puts in what this agent knows of a boot, on top of what was stored.
+    fn add(&mut self, boot: Boot) {
+        if self.boot(boot.id).is_none() {
+            let not_before_us = boot.not_before_us.max(self.next_not_before());
+            self.boots.push(Boot { not_before_us, ..boot });
+            return;
+        }
+        self.see(boot.id, boot.seen_us);
+        if let Some(offset) = boot.offset {
+            self.learn(boot.id, offset);
+        }
     }
 
     fn bound(&mut self) {

@@ -89,6 +89,10 @@ impl Clock for ManualClock {
         self.with(|state| state.wall_us)
     }
 
+    fn hands(&self) -> (i64, u64) {
+        self.with(|state| (state.wall_us, state.boot_ns))
+    }
+
     fn trusted(&self) -> bool {
         self.with(|state| state.trusted)
     }

@@ -331,6 +331,7 @@ impl Writer {
 
     /// Does one round: on the file, on the file opened again, or in memory.
     async fn round(&mut self, mut work: Work, expire: bool) {
+        self.clock.look();
         if !work.uplinks.is_empty() || self.closing || self.must_be_durable(&work) {
             let note = self.boots_noted.due(&*self.clock, self.closing);
             keep_last(&mut work.notes, note.into_iter().collect());
@@ -390,6 +391,7 @@ impl Writer {
         };
         self.due().is_some_and(|due| Instant::now() >= due)
             || buries()
+            || self.boots_noted.is_news(&*self.clock)
             || self.is_much(work)
             || self.unsynced_settles + self.undoable(work) >= SETTLES_UNTIL_DURABLE
     }
@@ -427,6 +429,7 @@ impl Writer {
         if durable {
             self.unsynced.clear(store.state().totals.appended);
             self.unsynced_notes.clear();
+            self.boots_noted.are_durable();
             self.unsynced_settles = 0;
             self.durable_end = store.state().next_seq;
             self.keep_by = None;
