@@ -6,7 +6,7 @@ mod spool_stage;
 use std::sync::Arc;
 use std::time::Duration;
 
-use packhorse::clock::{Clock, ManualClock, Quality};
+use packhorse::clock::{Clock, ManualClock, Quality, RELEASE_FLOOR_US};
 use packhorse::config::OnFull;
 use packhorse::spool::{Acceptance, Backend, Settings, Spool};
 use packhorse::uplink::Moment;
@@ -15,16 +15,27 @@ use spool_stage::{NEVER, Two, append, two, until, uplink};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-fn open(disk: &Disk, clock: &Arc<ManualClock>) -> Spool {
-    let settings = Settings {
+fn settings() -> Settings {
+    Settings {
         path: "in-memory".into(),
         max_size: 64 << 20,
         max_age: NEVER,
         commit_window: NEVER,
         keep_delivered: Duration::ZERO,
         on_full: OnFull::DropOldest,
-    };
-    Spool::open(settings, &Backend::Custom(Arc::new(disk.clone())), clock.clone()).unwrap()
+    }
+}
+
+fn open(disk: &Disk, clock: &Arc<ManualClock>) -> Spool {
+    Spool::open(settings(), &Backend::Custom(Arc::new(disk.clone())), clock.clone()).unwrap()
+}
+
+/// A clock that is right, so many boots after the first and so many hours after the release of this program.
+fn good(boots: usize, hours: i64) -> Arc<ManualClock> {
+    let clock = dark(boots);
+    clock.step_wall(RELEASE_FLOOR_US + hours * 3_600_000_000);
+    clock.set_trusted(true);
+    clock
 }
 
 /// A clock in 1970, so many boots after the first.
@@ -54,9 +65,7 @@ async fn force(spool: &Spool) {
 #[tokio::test]
 async fn the_boot_of_a_record_is_in_the_commit_that_the_record_is_in() {
     let disk = Disk::new(1);
-    let first = dark(0);
-    first.step_wall(packhorse::clock::RELEASE_FLOOR_US);
-    first.set_trusted(true);
+    let first = good(0, 0);
     let spool = open(&disk, &first);
     let made = two(&spool).await;
     hear(&spool, &made, &first).await;
@@ -70,9 +79,7 @@ async fn the_boot_of_a_record_is_in_the_commit_that_the_record_is_in() {
     disk.power_cycle();
     drop(spool);
 
-    let third = dark(2);
-    third.step_wall(packhorse::clock::RELEASE_FLOOR_US + 100 * 3_600_000_000);
-    third.set_trusted(true);
+    let third = good(2, 100);
     let spool = open(&disk, &third);
     let dated = third.date(at);
     assert_eq!(dated.quality, Quality::Bounds, "{dated:?}");
@@ -87,7 +94,7 @@ async fn what_is_learnt_about_the_time_is_forced_to_the_disk() {
     let made = two(&spool).await;
     let at = hear(&spool, &made, &clock).await;
     clock.advance(HOUR);
-    clock.step_wall(packhorse::clock::RELEASE_FLOOR_US);
+    clock.step_wall(RELEASE_FLOOR_US);
     clock.set_trusted(true);
     clock.look();
     let known = clock.date(at);
@@ -123,5 +130,40 @@ async fn it_costs_no_commit_of_its_own() {
     spool.close();
     let spool = open(&disk, &clock);
     assert!(spool.notes().is_empty());
+    spool.close();
+}
+
+/// RULES S3: a spool that starts without its file knows nothing of earlier boots until there is one; then all of it counts.
+#[tokio::test]
+async fn what_earlier_boots_knew_is_found_with_the_file() {
+    let disk = Disk::new(4);
+    let first = dark(0);
+    let spool = open(&disk, &first);
+    let made = two(&spool).await;
+    let early = hear(&spool, &made, &first).await;
+    first.step_wall(RELEASE_FLOOR_US);
+    first.set_trusted(true);
+    spool.close();
+
+    disk.break_now();
+    let second = dark(1);
+    let backend = Backend::Custom(Arc::new(disk.clone()));
+    let spool = Spool::open_or_go_without(settings(), &backend, second.clone()).unwrap();
+    let made = two(&spool).await;
+    let late = uplink(2, 24, &*second);
+    let at = late.at;
+    append(&spool.appender(), &made.routes, [late]).await;
+    assert_eq!(second.date(early).quality, Quality::Untrusted);
+    disk.heal();
+    until(&mut spool.view(), "the file", |view| view.trouble.is_none()).await;
+    let known = second.date(early);
+    assert_eq!(known.quality, Quality::Corrected);
+    disk.power_cycle();
+    drop(spool);
+
+    let third = good(2, 100);
+    let spool = open(&disk, &third);
+    assert_eq!(third.date(early), known);
+    assert_eq!(third.date(at).quality, Quality::Bounds, "both boots are in the file");
     spool.close();
 }

@@ -34,6 +34,9 @@ struct Gateway {
     heard: u8,
 }
 
+/// Time, quality and bounds of a body.
+type Dated = (i64, String, Option<(i64, i64)>);
+
 /// The agent, running.
 struct Running {
     stopper: Stopper,
@@ -89,8 +92,8 @@ impl Gateway {
         client::get(&self.folder.path().join("control.sock"), "/status").unwrap()
     }
 
-    /// What the endpoint gets once it is in order: time, quality and bounds of each, in the order they were heard in.
-    fn deliver(&self) -> Vec<(i64, String, Option<(i64, i64)>)> {
+    /// What the endpoint gets once it is in order, in the order it was heard in.
+    fn deliver(&self) -> Vec<Dated> {
         self.endpoint.answer_with(200);
         let n = usize::from(self.heard);
         assert!(self.arrivals.wait_for_unique(n, PATIENCE), "{:#?}", self.status());
@@ -130,7 +133,7 @@ fn set(clock: &ManualClock, wall_us: i64) {
     clock.set_trusted(wall_us >= RELEASE_FLOOR_US);
 }
 
-fn corrected(us: i64) -> (i64, String, Option<(i64, i64)>) {
+fn corrected(us: i64) -> Dated {
     (us, "corrected".to_owned(), None)
 }
 
