@@ -25,6 +25,7 @@ mod destination;
 mod running;
 mod silence;
 mod thread;
+mod time;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -116,7 +117,11 @@ impl Default for Basis {
 impl Basis {
     /// For the first agent of a process.
     pub fn new() -> Basis {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        Basis::on(Arc::new(SystemClock::new()))
+    }
+
+    /// The same on another clock than the machine's.
+    pub fn on(clock: Arc<dyn Clock>) -> Basis {
         Basis { dial: Dial::new(Arc::clone(&clock)), clock, interpreter: None }
     }
 }
@@ -195,8 +200,7 @@ impl Agent {
         // Under another name every integration is another one.
         let interpreter = basis.interpreter.clone().filter(|now| now.gateway() == config.gateway.name);
         let interpreter = interpreter.unwrap_or_else(|| {
-            let name = &config.gateway.name;
-            Interpreter::new(Snapshot::new(name, Arc::clone(&devices), functions.clone(), &config.functions))
+            Interpreter::new(snapshot(&config, Arc::clone(&devices), functions.clone(), Arc::clone(&clock)))
         });
         let destinations = destination::build(&config, &flows, &dial, &interpreter);
         match destinations {
@@ -231,7 +235,7 @@ impl Agent {
 
     fn snapshot(&self) -> Snapshot {
         let devices = Arc::clone(&self.rooms.devices);
-        Snapshot::new(&self.config.gateway.name, devices, self.functions.clone(), &self.config.functions)
+        snapshot(&self.config, devices, self.functions.clone(), Arc::clone(&self.clock))
     }
 
     /// Makes attempts for `test`, by the name of an integration, switched off ones included, or of a failover group.
@@ -362,6 +366,10 @@ impl Agent {
         log::info!("the config was changed: {changes}");
         Ok(changes)
     }
+}
+
+fn snapshot(config: &Config, devices: Arc<Devices>, functions: Functions, clock: Arc<dyn Clock>) -> Snapshot {
+    Snapshot::new(&config.gateway.name, devices, functions, &config.functions, clock)
 }
 
 /// Keys whose new values count only after a restart (RULES S23).

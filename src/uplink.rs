@@ -45,7 +45,7 @@ impl fmt::Debug for DevAddr {
     }
 }
 
-/// Who says what time it was (RULES S22).
+/// Who said what time it was when it was heard (RULES S22). What that means later: [`Dated`](crate::clock::Dated).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeSource {
     /// The concentrator's GPS (`tmms`).
@@ -56,18 +56,6 @@ pub enum TimeSource {
     Forwarder,
     /// Our own clock, and it may be wrong.
     Untrusted,
-}
-
-impl TimeSource {
-    /// The `time_quality` of a body.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            TimeSource::Gps => "gps",
-            TimeSource::Ntp => "ntp",
-            TimeSource::Forwarder => "forwarder",
-            TimeSource::Untrusted => "untrusted",
-        }
-    }
 }
 
 /// When something was received, on every clock that can be asked. Wall clocks step; the boot clock does not.

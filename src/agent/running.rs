@@ -36,6 +36,7 @@ use crate::spool::{AccountView, ReadError, RouteId, Spool, View};
 
 use super::destination::{Destination, Identity};
 use super::thread::in_thread;
+use super::time;
 use super::{Rooms, StartError};
 
 /// The queues behind the sources.
@@ -81,6 +82,7 @@ pub(super) struct Running {
     intake: watch::Sender<Arc<ingest::Rooms>>,
     ingest: [tokio::task::JoinHandle<()>; 2],
     kernel: tokio::task::JoinHandle<()>,
+    time: tokio::task::JoinHandle<()>,
 }
 
 /// What a change did, by the names of integrations and groups.
@@ -166,9 +168,21 @@ impl Running {
                 }
             }
         });
+        let time = time::watch(Arc::clone(&shared.clock), spool.appender(), link_up.clone());
+        let time = tokio::spawn(time);
         let view = spool.view();
-        let mut running =
-            Running { shared, spool, view, numbering, link_up, lanes: Vec::new(), intake, ingest, kernel };
+        let mut running = Running {
+            shared,
+            spool,
+            view,
+            numbering,
+            link_up,
+            lanes: Vec::new(),
+            intake,
+            ingest,
+            kernel,
+            time,
+        };
         for destination in destinations {
             running.start_lane(destination, None)?;
         }
@@ -316,6 +330,7 @@ impl Running {
             }
         }
         self.kernel.abort();
+        self.time.abort();
         stop_lanes(self.lanes).await;
         let spool = self.spool;
         in_thread(move || spool.close()).await;

@@ -27,6 +27,7 @@ fn table(status: &Value) -> String {
     lines.extend(small_disk(status));
     lines.extend(at_risk(status));
     lines.extend(flash(status));
+    lines.extend(clock(status));
     if let Some(aside) = status.pointer("/spool/set_aside").filter(|aside| !aside.is_null()) {
         lines.push(format!("  SET ASIDE {}: {}", text(aside, "path"), text(aside, "reason")));
     }
@@ -131,6 +132,19 @@ fn at_risk(status: &Value) -> Option<String> {
     ))
 }
 
+/// Nothing to say about a clock that is trusted.
+fn clock(status: &Value) -> Option<String> {
+    let is_trusted = status.get("time_trusted").and_then(Value::as_bool) != Some(false);
+    let time = text(status, "time");
+    let time = time.split('.').next().unwrap_or_default();
+    let then = match status.get("time_by").and_then(Value::as_str) {
+        Some("gps") => "uplinks are dated by GPS",
+        Some(_) => "uplinks are dated by what it showed before",
+        None => "NTP or GPS will date what waits",
+    };
+    (!is_trusted).then(|| format!("CLOCK not trusted, {time}Z: {then}"))
+}
+
 /// What a group goes through now, and how a replay is getting on.
 fn progress(integration: &Value) -> Option<String> {
     let via = integration.get("via").and_then(Value::as_str);
@@ -174,7 +188,8 @@ mod tests {
     #[test]
     fn the_table_fits_80_columns_and_shows_what_matters() {
         let status = serde_json::json!({
-            "version": "0.1.0", "gateway": "barn-roof", "uptime_s": 11_520, "heard": 1_300, "committed": 1_300,
+            "version": "0.1.0", "gateway": "barn-roof", "uptime_s": 11_520,
+            "time": "1970-01-01T00:03:12.000000Z", "time_trusted": false, "time_by": null, "heard": 1_300, "committed": 1_300,
             "dropped": { "crc-bad": 3 },
             "spool": { "state": "ok", "trouble": null, "path": "/var/lib/packhorse/spool.redb", "records": 1_000,
                        "bytes": 260_000, "max_size": 67_108_864, "out_of_reach": 7, "at_risk": 3, "loss_window_ms": 3_000, "on_disk": 20_000_000, "set_aside": null,
@@ -203,6 +218,7 @@ mod tests {
             "loses 3 uplinks (those of the last 3s",
             "flash today 292 KiB in 9 syncs; in all 2.7 GiB, 2 KiB an uplink; eMMC 10 % used",
             "via backup; replay: 12 left",
+            "CLOCK not trusted, 1970-01-01T00:03:12Z: NTP or GPS will date what waits",
         ] {
             assert!(table.contains(part), "{part} is missing in\n{table}");
         }

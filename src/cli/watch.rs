@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::clock::Quality;
 use crate::control::client;
 
 use super::ask::{Agent, complain};
@@ -18,11 +19,16 @@ pub(super) fn watch(config: &Path, json: bool) -> Result<Exit, Exit> {
     if !json {
         say(row(["TIME", "DEVICE", "RSSI", "SNR", "RATE", "FCNT", "GAP", "LEN", "FATE"]));
     }
+    let mut warned = false;
     for seen in lines {
-        let text = if json { seen.to_string() } else { shown(&seen) };
+        if !warned && text(&seen, "time_quality") == Quality::Untrusted.as_str() {
+            warned = true;
+            eprintln!("the gateway's clock is not trusted: the times may be wrong (`packhorse doctor`)");
+        }
+        let line = if json { seen.to_string() } else { shown(&seen) };
         // Into a pipe, too, each as it comes; who no longer reads ends the watch.
         let mut out = std::io::stdout();
-        if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
             return Ok(Exit::Done);
         }
     }

@@ -177,15 +177,15 @@ impl Api {
     /// Configured devices that were not heard stand at the end.
     fn devices(&self) -> Value {
         let rows = self.status.sightings.rows();
-        let now_ns = self.status.clock.boot_ns();
-        let mut devices: Vec<Value> = rows.iter().map(|row| Value::Object(watch::row(row, now_ns))).collect();
+        let clock = &*self.status.clock;
+        let mut devices: Vec<Value> = rows.iter().map(|row| Value::Object(watch::row(row, clock))).collect();
         let snapshot = self.status.delivering().map(|delivering| delivering.interpreter.now());
         let configured = snapshot.iter().flat_map(|snapshot| snapshot.devices().iter());
         for device in configured {
             let who = Who::Device(device.name.clone());
             if !rows.iter().any(|row| row.who == who) {
                 let row = Row { dev_eui: device.dev_eui, dev_addr: device.dev_addr, ..Row::unheard(who) };
-                devices.push(Value::Object(watch::row(&row, now_ns)));
+                devices.push(Value::Object(watch::row(&row, clock)));
             }
         }
         json!({ "devices": devices })

@@ -70,7 +70,7 @@ pub(super) fn dead_letter(integration: &str, letter: &DeadLetter, delivering: &D
     json!({
         "id": letter.uplink.id.to_string(),
         "time": rfc3339(letter.refused_us),
-        "heard": rfc3339(letter.uplink.at.wall_us),
+        "heard": rfc3339(message.heard.wall_us),
         "integration": integration,
         "device": crate::printable::printable(&message.shown_device()),
         "status": Standing::DeadLetter.as_str(),

@@ -26,6 +26,8 @@ pub(super) fn render(status: &StatusSource) -> String {
     page.value("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     let uptime_ns = status.clock.boot_ns().saturating_sub(status.started_ns);
     page.single("uptime_seconds", "gauge", "Time since the start", uptime_ns / 1_000_000_000);
+    let is_trusted = u8::from(status.clock.trusted());
+    page.single("clock_trusted", "gauge", "1 while the wall clock is trusted", is_trusted);
     page.single("heard_total", "counter", "Uplinks taken in", status.counters.heard_total());
     page.begin("dropped_total", "counter", "What sources did not take in, by reason");
     for reason in DropReason::ALL {

@@ -105,6 +105,8 @@ impl StatusSource {
             "gateway": self.gateway,
             "time": rfc3339(self.clock.wall_us()),
             "time_trusted": self.clock.trusted(),
+            // Who tells the time of what is heard in this boot; null: nobody yet.
+            "time_by": self.clock.boots().known(self.clock.boot_id()).and_then(|offset| offset.by.as_str()),
             "uptime_s": uptime_ns / 1_000_000_000,
             "heard": self.counters.heard_total(),
             "committed": view.as_ref().map_or(0, |view| view.committed),

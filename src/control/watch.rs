@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 
-use crate::clock::rfc3339;
+use crate::clock::{Clock, rfc3339};
 use crate::lorawan::network::NetId;
 use crate::printable::printable;
 use crate::render::Meaning;
@@ -58,7 +58,9 @@ impl Watching {
 
     async fn line(&self, seen: &Sighting) -> Value {
         let mut line = Map::new();
-        line.insert("time".into(), json!(rfc3339(seen.at.wall_us)));
+        let heard = self.status.clock.date(seen.at);
+        line.insert("time".into(), json!(rfc3339(heard.wall_us)));
+        line.insert("time_quality".into(), json!(heard.quality.as_str()));
         add_sender(&mut line, &seen.who, seen.dev_eui, seen.dev_addr);
         let kind = match seen.kind {
             Kind::Lorawan | Kind::App => "uplink",
@@ -96,13 +98,11 @@ impl Watching {
 }
 
 /// A row of `devices`.
-pub(super) fn row(row: &Row, now_ns: u64) -> Map<String, Value> {
+pub(super) fn row(row: &Row, clock: &dyn Clock) -> Map<String, Value> {
     let mut entry = Map::new();
     add_sender(&mut entry, &row.who, row.dev_eui, row.dev_addr);
-    entry.insert("last_seen".into(), json!(row.last.and_then(|at| rfc3339(at.wall_us))));
-    // Rows live no longer than the agent, so it is the same boot.
-    let silent_s = row.last.map(|at| now_ns.saturating_sub(at.boot_ns) / 1_000_000_000);
-    entry.insert("silent_s".into(), json!(silent_s));
+    entry.insert("last_seen".into(), json!(row.last.and_then(|at| rfc3339(clock.date(at).wall_us))));
+    entry.insert("silent_s".into(), json!(row.last.and_then(|at| clock.age_s(at))));
     entry.insert("heard".into(), json!(row.heard));
     entry.insert("missed".into(), json!(row.missed));
     add(&mut entry, "f_cnt", row.f_cnt);

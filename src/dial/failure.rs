@@ -2,7 +2,8 @@
 //!
 //! Three libraries report errors here, and wrap each other's: a rustls error may come bare, inside an `io::Error`, or
 //! inside that inside a ureq error. [`http_failure`], [`io_failure`] and [`tls_failure`] take each as it comes and find
-//! the innermost that says something. All of them blame the link (RULES S1).
+//! the innermost that says something. All of them blame the link (RULES S1). What depends on the time blames the clock before
+//! the far end, while that is not trusted.
 //!
 //! A sentence names who was dialled, what happened and, where one exists, the next step. It is made from the host, the
 //! port and fixed text; what the far end sent passes through [`printable`] first. URLs,
@@ -13,10 +14,9 @@ use std::io;
 use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError};
-use rustls_pki_types::UnixTime;
 use ureq::Timeout;
 
-use crate::clock::RELEASE_FLOOR_US;
+use crate::clock::Clock;
 use crate::delivery::outcome::{Failure, Layer};
 use crate::printable::printable;
 
@@ -86,10 +86,10 @@ impl Stumble {
 }
 
 /// The failure of an HTTP attempt that got no whole answer from `peer` within `limit`.
-pub fn http_failure(error: &ureq::Error, peer: &Peer, limit: Duration) -> Failure {
+pub fn http_failure(error: &ureq::Error, peer: &Peer, limit: Duration, clock: &dyn Clock) -> Failure {
     match error {
         ureq::Error::Other(other) => match other.downcast_ref::<Stumble>() {
-            Some(stumble) => stumble_failure(stumble, peer),
+            Some(stumble) => stumble_failure(stumble, peer, clock),
             None => Failure::link(Layer::Tcp, format!("no connection to {peer}")),
         },
         ureq::Error::HostNotFound => no_address(peer, "it has none"),
@@ -98,8 +98,8 @@ pub fn http_failure(error: &ureq::Error, peer: &Peer, limit: Duration) -> Failur
         ureq::Error::Timeout(_) => {
             Failure::link(Layer::Http, format!("no answer from {peer} within {limit:?}"))
         }
-        ureq::Error::Io(error) => io_failure(error, peer),
-        ureq::Error::Rustls(error) => tls_failure(error, peer),
+        ureq::Error::Io(error) => io_failure(error, peer, clock),
+        ureq::Error::Rustls(error) => tls_failure(error, peer, clock),
         ureq::Error::Tls(what) => Failure::link(Layer::Tls, format!("TLS with {peer}: {}", printable(what))),
         ureq::Error::TlsRequired => Failure::link(Layer::Tls, format!("no TLS with {peer}")),
         ureq::Error::Protocol(_) => Failure::link(
@@ -116,9 +116,9 @@ pub fn http_failure(error: &ureq::Error, peer: &Peer, limit: Duration) -> Failur
 }
 
 /// The failure that an error of a socket to `peer`, or of TLS upon it, stands for.
-pub fn io_failure(error: &io::Error, peer: &Peer) -> Failure {
+pub fn io_failure(error: &io::Error, peer: &Peer, clock: &dyn Clock) -> Failure {
     if let Some(error) = inner_tls(error) {
-        return tls_failure(error, peer);
+        return tls_failure(error, peer, clock);
     }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => no_connection(
@@ -139,25 +139,25 @@ pub fn io_failure(error: &io::Error, peer: &Peer) -> Failure {
     }
 }
 
-fn stumble_failure(stumble: &Stumble, peer: &Peer) -> Failure {
+fn stumble_failure(stumble: &Stumble, peer: &Peer, clock: &dyn Clock) -> Failure {
     match stumble {
         Stumble::Lookup(error) => lookup_failure(&error.to_string(), peer),
         Stumble::LookupTimeout => no_address(peer, "no answer from DNS in time"),
         Stumble::LookupsHang => no_address(peer, "earlier lookups still wait for DNS"),
-        Stumble::Connect(error) => io_failure(error, peer),
+        Stumble::Connect(error) => io_failure(error, peer, clock),
         Stumble::ConnectTimeout => no_connection(peer, "no answer in time"),
-        Stumble::Tls(error) => tls_failure(error, peer),
+        Stumble::Tls(error) => tls_failure(error, peer, clock),
         Stumble::HandshakeTimeout => {
             Failure::link(Layer::Tls, format!("{peer} took too long over the TLS handshake"))
         }
-        Stumble::Handshake(error) => handshake_failure(error, peer),
+        Stumble::Handshake(error) => handshake_failure(error, peer, clock),
     }
 }
 
 /// The failure that an error of the handshake stands for.
-pub(super) fn handshake_failure(error: &io::Error, peer: &Peer) -> Failure {
+pub(super) fn handshake_failure(error: &io::Error, peer: &Peer, clock: &dyn Clock) -> Failure {
     match inner_tls(error) {
-        Some(error) => tls_failure(error, peer),
+        Some(error) => tls_failure(error, peer, clock),
         None => Failure::link(
             Layer::Tls,
             format!("{peer} closed the connection during the TLS handshake; is that port meant for TLS?"),
@@ -194,10 +194,10 @@ fn inner_tls(error: &io::Error) -> Option<&rustls::Error> {
 }
 
 /// The failure that a TLS error of a connection to `peer` stands for.
-pub fn tls_failure(error: &rustls::Error, peer: &Peer) -> Failure {
+pub fn tls_failure(error: &rustls::Error, peer: &Peer, clock: &dyn Clock) -> Failure {
     use rustls::Error;
     let sentence = match error {
-        Error::InvalidCertificate(error) => return certificate_failure(error, peer),
+        Error::InvalidCertificate(error) => return certificate_failure(error, peer, clock),
         Error::AlertReceived(alert) => alert_sentence(*alert, peer),
         Error::InvalidMessage(_) => format!("{peer} does not answer in TLS; is that port meant for TLS?"),
         Error::NoCertificatesPresented => format!("{peer} shows no certificate"),
@@ -209,12 +209,14 @@ pub fn tls_failure(error: &rustls::Error, peer: &Peer) -> Failure {
     Failure::link(Layer::Tls, sentence)
 }
 
-fn certificate_failure(error: &CertificateError, peer: &Peer) -> Failure {
+fn certificate_failure(error: &CertificateError, peer: &Peer, clock: &dyn Clock) -> Failure {
     use CertificateError::*;
     let sentence = match error {
-        NotValidYet | NotValidYetContext { .. } if is_at_floor(error) => {
-            let clock = "this gateway's clock is not set, so the certificate seems not valid yet";
-            return Failure::link(Layer::Clock, format!("{clock} ({peer}); check NTP"));
+        NotValidYet | NotValidYetContext { .. } if !clock.trusted() => {
+            return Failure::link(Layer::Clock, doubtful_clock(peer, "is not valid yet"));
+        }
+        Expired | ExpiredContext { .. } if !clock.trusted() => {
+            return Failure::link(Layer::Clock, doubtful_clock(peer, "has expired"));
         }
         NotValidYet | NotValidYetContext { .. } => {
             format!(
@@ -246,10 +248,10 @@ fn certificate_failure(error: &CertificateError, peer: &Peer) -> Failure {
     Failure::link(Layer::Tls, sentence)
 }
 
-/// Whether the certificate was checked against the floor instead of our clock, which then stands before it.
-fn is_at_floor(error: &CertificateError) -> bool {
-    let floor = Duration::from_micros(u64::try_from(RELEASE_FLOOR_US).unwrap_or_default());
-    matches!(error, CertificateError::NotValidYetContext { time, .. } if *time <= UnixTime::since_unix_epoch(floor))
+fn doubtful_clock(peer: &Peer, what: &str) -> String {
+    format!(
+        "this gateway's clock is not set or not trusted, and by it the certificate of {peer} {what}; check NTP"
+    )
 }
 
 fn alert_sentence(alert: AlertDescription, peer: &Peer) -> String {

@@ -13,8 +13,8 @@
 //! Invariants:
 //! - One TLS provider (ring), passed explicitly: nothing here depends on a process-wide default.
 //! - Certificates are always verified. The only lenience is the floor of [`TimeFloor`]: a machine whose clock stands
-//!   before this program was made is told the release date instead, so that it can connect at all. An expired
-//!   certificate never becomes valid by that.
+//!   before the last good time that it has known, or before this program was made, is taken at the later of these, so that it
+//!   can connect at all. An expired certificate never becomes valid by that.
 //! - A private CA replaces the system's roots; it never adds to them.
 //! - A changed certificate or key is used from the next connection on; one that can't be used changes nothing
 //!   (RULES S26).
@@ -40,7 +40,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
 
-use crate::clock::{Clock, RELEASE_FLOOR_US};
+use crate::clock::Clock;
 use crate::config::{self, Problem, Severity};
 
 pub(crate) use connector::HttpConnector;
@@ -64,7 +64,7 @@ struct Shared {
 }
 
 impl Dial {
-    /// One for an agent. Certificates are checked against `clock`, with the floor of [`RELEASE_FLOOR_US`].
+    /// One for an agent. Certificates are checked against [`Clock::now_us`], which has a floor.
     pub fn new(clock: Arc<dyn Clock>) -> Dial {
         let shared = Shared {
             provider: Arc::new(rustls::crypto::ring::default_provider()),
@@ -120,7 +120,7 @@ fn load_system_roots() -> Result<RootCertStore, Problem> {
     Err(problem.hint("install the package ca-certificates, or set tls.ca to your server's CA"))
 }
 
-/// The time that certificates are checked against: ours, but never before this program was made.
+/// The time that certificates are checked against: the best that is known, and never before what is known to have been.
 #[derive(Debug)]
 struct TimeFloor {
     clock: Arc<dyn Clock>,
@@ -128,7 +128,7 @@ struct TimeFloor {
 
 impl TimeProvider for TimeFloor {
     fn current_time(&self) -> Option<UnixTime> {
-        let us = u64::try_from(self.clock.wall_us().max(RELEASE_FLOOR_US)).ok()?;
+        let us = u64::try_from(self.clock.now_us()).ok()?;
         Some(UnixTime::since_unix_epoch(Duration::from_micros(us)))
     }
 }

@@ -11,6 +11,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 
+use crate::clock::Clock;
 use crate::delivery::outcome::Failure;
 
 use super::certificate::Certificate;
@@ -28,6 +29,8 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 pub(crate) struct Reach {
     /// Who.
     pub(crate) peer: Peer,
+    /// By which certificates are judged.
+    pub(crate) clock: Arc<dyn Clock>,
     /// With these settings, and the name that the certificate must hold; `None`: in clear.
     pub(crate) tls: Option<(TlsSource, ServerName<'static>)>,
 }
@@ -68,7 +71,7 @@ impl Reach {
         let mut certificate = None;
         if let Some((source, name)) = &self.tls {
             certificate = self.shake_hands(&mut stream, source.current(), name).map_err(|error| {
-                let failure = handshake_failure(&error, &self.peer);
+                let failure = handshake_failure(&error, &self.peer, &*self.clock);
                 Stopped {
                     failure,
                     issuer: has_other_issuer(&error).then(|| self.issuer(&addresses)).flatten(),
@@ -103,13 +106,13 @@ impl Reach {
             match TcpStream::connect_timeout(address, STEP) {
                 Ok(stream) => {
                     let timed = stream.set_read_timeout(Some(STEP)).and(stream.set_write_timeout(Some(STEP)));
-                    timed.map_err(|error| io_failure(&error, &self.peer))?;
+                    timed.map_err(|error| io_failure(&error, &self.peer, &*self.clock))?;
                     return Ok(stream);
                 }
                 Err(error) => last = error,
             }
         }
-        Err(io_failure(&last, &self.peer))
+        Err(io_failure(&last, &self.peer, &*self.clock))
     }
 
     fn shake_hands(

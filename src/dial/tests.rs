@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::clock::ManualClock;
+use crate::clock::{ManualClock, RELEASE_FLOOR_US};
 use crate::config::Tls;
 use crate::integration::testing::{Authority, spot, write};
 
@@ -27,15 +27,29 @@ fn settings(dir: &Path, ca: &Authority) -> Tls {
 
 #[test]
 fn the_time_has_a_floor_and_no_ceiling() {
+    const YEAR: u64 = 365 * 86_400;
     let clock = Arc::new(ManualClock::new());
     let time = TimeFloor { clock: clock.clone() };
     let floor = u64::try_from(RELEASE_FLOOR_US / 1_000_000).unwrap();
     let now = || time.current_time().unwrap().as_secs();
     assert_eq!(now(), floor + 3_600);
     clock.step_wall(-clock.wall_us());
-    assert_eq!(now(), floor);
+    clock.set_trusted(false);
+    clock.reboot();
+    assert_eq!(now(), floor, "this program was made before now");
     clock.step_wall(-1);
     assert_eq!(now(), floor);
+    clock.advance(Duration::from_secs(2_000));
+    assert_eq!(now(), floor + 2_000 - 1, "and the boot goes on, for all that its crystal says");
+    // The last good time, a year later, and another boot in 1970.
+    clock.step_wall(RELEASE_FLOOR_US - clock.wall_us());
+    clock.advance(Duration::from_secs(YEAR));
+    clock.set_trusted(true);
+    clock.look();
+    clock.set_trusted(false);
+    clock.reboot();
+    clock.step_wall(-clock.wall_us());
+    assert_eq!(now(), floor + YEAR);
 }
 
 #[test]

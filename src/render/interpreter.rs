@@ -4,6 +4,9 @@
 //! [`Interpreter`] is shared by all integrations and gives the snapshot of now: a reload puts another in its place, and
 //! what is sent from then on is made by that one (RULES S23).
 //!
+//! When it was heard is a matter of now, too: a boot that has learnt the time since dates what waits (RULES S22), for every
+//! format, template and function alike.
+//!
 //! A function is called where there is something for it to read: a payload in clear, on an application's port. Which one is
 //! the flow's say, else the device's. It may fail in any way; the uplink is then sent undecoded, with the reasons in it
 //! (RULES S7). Only one that returned `null`, and is configured with `drop_null`, ends the uplink's way here.
@@ -11,6 +14,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::lorawan::Devices;
 use crate::uplink::Uplink;
@@ -42,7 +46,8 @@ impl Interpreter {
 
     /// For a gateway without devices and functions.
     pub fn plain(gateway: &str) -> Interpreter {
-        Interpreter::new(Snapshot::new(gateway, Arc::default(), Functions::none(), &[]))
+        let clock = Arc::new(SystemClock::new());
+        Interpreter::new(Snapshot::new(gateway, Arc::default(), Functions::none(), &[], clock))
     }
 
     /// The gateway's name, which stays.
@@ -67,23 +72,27 @@ pub struct Snapshot {
     gateway: Arc<str>,
     devices: Arc<Devices>,
     functions: Functions,
+    clock: Arc<dyn Clock>,
     /// Functions whose `null` drops the uplink.
     droppers: HashSet<String>,
 }
 
 impl Snapshot {
-    /// For the gateway with this name. `configs` are the tables that `functions` were made of.
+    /// For the gateway with this name. `configs` are the tables that `functions` were made of; `clock` knows when uplinks
+    /// were heard (RULES S22).
     pub fn new(
         gateway: &str,
         devices: Arc<Devices>,
         functions: Functions,
         configs: &[config::Function],
+        clock: Arc<dyn Clock>,
     ) -> Snapshot {
         let droppers = configs.iter().filter(|function| function.drop_null);
         Snapshot {
             gateway: Arc::from(gateway),
             devices,
             functions,
+            clock,
             droppers: droppers.map(|function| function.name.value.clone()).collect(),
         }
     }
@@ -125,7 +134,8 @@ impl Snapshot {
 
     /// What `uplink` means before any function.
     pub fn message<'a>(&'a self, uplink: &'a Uplink) -> Message<'a> {
-        Message::of(&self.gateway, &self.devices, uplink)
+        let heard = self.clock.date(uplink.at);
+        Message { heard, ..Message::of(&self.gateway, &self.devices, uplink) }
     }
 
     fn answered<'a>(&self, mut message: Message<'a>, function: &str, output: &Output) -> Meaning<'a> {
@@ -163,9 +173,37 @@ fn question(message: &Message<'_>, function: Option<&str>) -> Option<(String, In
         uplink_id: message.uplink.id,
         bytes: payload.to_vec(),
         f_port,
-        recv_time_us: Some(message.uplink.at.wall_us),
+        recv_time_us: Some(message.heard.wall_us),
         variables: message.device.map(|device| device.variables.clone()).unwrap_or_default(),
         uplink: helium_object(message),
     };
     Some((function.to_owned(), input))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::uplink;
+    use super::*;
+    use crate::clock::{ManualClock, Quality};
+    use crate::uplink::Kind;
+
+    /// RULES S22: heard in 1970, interpreted when the clock is right; the record is what it was.
+    #[test]
+    fn an_uplink_is_dated_when_it_is_interpreted() {
+        let clock = Arc::new(ManualClock::new());
+        let good_us = clock.wall_us();
+        clock.step_wall(-good_us);
+        clock.set_trusted(false);
+        let heard = Uplink { at: clock.now(), ..uplink(Kind::Other, "ff") };
+        let snapshot = Snapshot::new("roof", Arc::default(), Functions::none(), &[], clock.clone());
+        let dated = || {
+            let heard = snapshot.message(&heard).heard;
+            (heard.wall_us, heard.quality)
+        };
+        assert_eq!(dated(), (0, Quality::Untrusted));
+        clock.step_wall(good_us + 1);
+        assert_eq!(dated(), (good_us + 1, Quality::Untrusted), "plausible, and no more");
+        clock.set_trusted(true);
+        assert_eq!(dated(), (good_us + 1, Quality::Corrected));
+    }
 }

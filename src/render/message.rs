@@ -8,6 +8,7 @@
 
 use serde_json::value::RawValue;
 
+use crate::clock::Dated;
 use crate::lorawan::frame::{self, Data, Frame, RejoinKind};
 use crate::lorawan::{Device, Devices};
 use crate::server_uplink::ServerUplink;
@@ -18,6 +19,8 @@ use crate::uplink::{DevAddr, Eui64, Kind, Rx, Uplink};
 pub struct Message<'a> {
     /// What was heard.
     pub uplink: &'a Uplink,
+    /// When, as far as it is known now: that may be better than what was known then.
+    pub heard: Dated,
     /// The gateway's name.
     pub gateway: &'a str,
     /// The configured device that sent it.
@@ -64,10 +67,11 @@ pub struct Decoding {
 }
 
 impl<'a> Message<'a> {
-    /// What is known of `uplink`.
+    /// What is known of `uplink`, dated as it was heard.
     pub fn of(gateway: &'a str, devices: &'a Devices, uplink: &'a Uplink) -> Message<'a> {
         let mut message = Message {
             uplink,
+            heard: Dated::as_heard(uplink.at),
             gateway,
             device: None,
             server: None,

@@ -13,12 +13,13 @@ pub(super) enum Shape {
     Group(&'static [&'static str]),
 }
 
-pub(super) const ROOTS: [(&str, Shape); 22] = [
+pub(super) const ROOTS: [(&str, Shape); 23] = [
     ("type", Shape::Value),
     ("id", Shape::Value),
     ("time", Shape::Value),
     ("time_ms", Shape::Value),
     ("time_quality", Shape::Value),
+    ("time_bounds", Shape::Group(&["after", "before"])),
     ("gateway", Shape::Group(&["name", "eui"])),
     ("device", Shape::Group(&["name", "dev_eui", "join_eui", "dev_addr", "labels", "variables"])),
     ("f_port", Shape::Value),

@@ -9,6 +9,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use serde_json::value::RawValue;
 
 use super::Message;
+use crate::clock::{Bounds, Dated, Quality};
 use crate::config::{self, Place, Secret, Spot};
 use crate::lorawan::Devices;
 use crate::uplink::{Eui64, Flags, Kind, Moment, Rx, TimeSource, Uplink};
@@ -74,6 +75,12 @@ pub(super) fn silo() -> Devices {
         expect_every: Duration::ZERO,
     };
     Devices::try_new(&[device]).unwrap()
+}
+
+/// Heard within a minute around [`WALL_US`], and nobody knows better.
+pub(super) fn bounded() -> Dated {
+    let bounds = Bounds { after_us: WALL_US - 30_000_000, before_us: WALL_US + 30_000_000 };
+    Dated { wall_us: WALL_US, quality: Quality::Bounds, bounds: Some(bounds) }
 }
 
 pub(super) fn raw(json: &str) -> Box<RawValue> {

@@ -8,7 +8,8 @@
 //!    A frame that the forwarder says it held back may be older than that.
 //! 3. The moment the datagram arrived, by our own clock.
 //!
-//! The boot clock of the moment is never touched: age is counted from the arrival.
+//! The boot clock of the moment is never touched: age is counted from the arrival. GPS time of a frame that nobody held back
+//! dates the others of the boot, too ([`Boots`](crate::clock::Boots)).
 
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;

@@ -24,7 +24,7 @@ use crate::uplink::{Moment, TimeSource};
 
 use super::jobs::Step;
 use super::record::{self, Outline};
-use super::retention::{EXPIRE_AT_MOST, age_of};
+use super::retention::EXPIRE_AT_MOST;
 use super::round::{Round, cost};
 use super::store::RoundDone;
 
@@ -44,7 +44,7 @@ impl Gone {
     pub(super) fn age(&self, clock: &dyn Clock) -> Option<Duration> {
         let source = if self.trusted { TimeSource::Ntp } else { TimeSource::Untrusted };
         let at = Moment { boot_id: self.boot_id, boot_ns: self.boot_ns, wall_us: self.wall_us, source };
-        age_of(at, self.trusted, clock)
+        clock.age(at, self.trusted)
     }
 }
 

@@ -13,7 +13,7 @@
 //! | `route` | route id `u32` -> flow, account; never reused (RULES S5) |
 //! | `kept` | sequence of a record that is only kept ([`kept`]) |
 //! | `loss` | number -> range of losses ([`losses`], RULES S11) |
-//! | `state` | name -> totals, `account/<id>`, `note/<key>`, flash ledger ([`wear`]) |
+//! | `state` | name -> totals, `account/<id>`, `note/<key>`, flash ledger ([`wear`]), boots of the machine ([`boots`]) |
 //!
 //! The disk space that it does not take yet is held by a second one beside it ([`mod@file`]).
 //!
@@ -52,6 +52,7 @@
 
 mod account;
 mod appender;
+mod boots;
 mod carried;
 mod dead;
 mod file;
@@ -288,7 +289,8 @@ impl Spool {
         opened: open::Opened,
         trouble: Option<String>,
     ) -> Result<Spool, OpenError> {
-        let notes = opened.store.notes()?;
+        let mut notes = opened.store.notes()?;
+        boots::restore(&mut notes, &*clock);
         let shared = Arc::new(Shared::default());
         shared.set(Some(opened.store.database()));
         let (append, append_queue) = mpsc::channel(APPEND_QUEUE);

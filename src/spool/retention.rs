@@ -1,11 +1,12 @@
-//! What leaves the spool by age (RULES S2), and what age is. By size: see [`full`](super::full). All of it is counted.
+//! What leaves the spool by age (RULES S2; what age is: [`Clock::age`]). By size: see [`full`](super::full). All of it is
+//! counted.
 
 use std::time::Duration;
 
 use redb::ReadableTable;
 
 use crate::clock::Clock;
-use crate::uplink::{Moment, TimeSource};
+use crate::uplink::TimeSource;
 
 use super::account::Loss;
 use super::record::{self, Outline};
@@ -55,18 +56,6 @@ impl Round<'_> {
     }
 }
 
-/// Age is a difference of boot times within a boot; across boots the wall clock counts, if it was and is believed.
-pub(super) fn age_of(at: Moment, trusted: bool, clock: &dyn Clock) -> Option<Duration> {
-    if at.boot_id == clock.boot_id() {
-        return Some(Duration::from_nanos(clock.boot_ns().saturating_sub(at.boot_ns)));
-    }
-    if trusted && clock.trusted() {
-        let us = clock.wall_us().saturating_sub(at.wall_us);
-        return Some(Duration::from_micros(u64::try_from(us).unwrap_or(0)));
-    }
-    None
-}
-
 impl Outline {
     pub(super) fn is_time_trusted(&self) -> bool {
         self.clock_trusted || self.at.source == TimeSource::Gps
@@ -74,7 +63,7 @@ impl Outline {
 
     /// How old it is, if anybody can know.
     pub(super) fn age(&self, clock: &dyn Clock) -> Option<Duration> {
-        age_of(self.at, self.is_time_trusted(), clock)
+        clock.age(self.at, self.is_time_trusted())
     }
 }
 
@@ -159,6 +148,112 @@ mod tests {
         clock.set_trusted(true);
         clock.advance(11 * HOUR);
         assert_eq!(look(&mut store, &clock), 1);
+    }
+
+    const YEARS_US: i64 = 10 * 365 * 86_400 * 1_000_000;
+
+    /// The wall clock steps, and has been steady again for long enough to be believed.
+    fn step_and_settle(clock: &ManualClock, by_us: i64) {
+        clock.step_wall(by_us);
+        clock.look();
+    }
+
+    /// S2: a clock that steps makes nothing old, not even where it is believed again: not ten years ahead, not back to 1970,
+    /// and not what another boot has left.
+    #[test]
+    fn a_step_of_the_wall_clock_expires_nothing() {
+        let back = |clock: &ManualClock| -clock.wall_us();
+        for steps in [&[1i64][..], &[-1], &[1, -1], &[-1, 1]] {
+            for before_reboot in [true, false] {
+                let clock = ManualClock::new();
+                clock.look();
+                let mut store = fresh();
+                hear(&mut store, &clock, 2);
+                if !before_reboot {
+                    clock.reboot();
+                    clock.look();
+                }
+                for &step in steps {
+                    step_and_settle(&clock, if step > 0 { YEARS_US } else { back(&clock) });
+                }
+                hear(&mut store, &clock, 1);
+                if before_reboot {
+                    clock.reboot();
+                    clock.look();
+                }
+                clock.advance(9 * HOUR);
+                assert_eq!(look(&mut store, &clock), 0, "{steps:?}, before the reboot: {before_reboot}");
+            }
+        }
+    }
+
+    /// S2, S22: heard in 1970, in a boot that learnt the time later: after a reboot they are as old as they are.
+    #[test]
+    fn what_was_heard_before_ntp_ages_across_a_reboot() {
+        for untrusted_now in [true, false] {
+            let clock = ManualClock::new();
+            let good_us = clock.wall_us();
+            clock.step_wall(-good_us);
+            clock.set_trusted(false);
+            clock.look();
+            let mut store = fresh();
+            hear(&mut store, &clock, 1);
+            clock.advance(2 * HOUR);
+            step_and_settle(&clock, good_us);
+            clock.set_trusted(true);
+            clock.look();
+            assert_eq!(look(&mut store, &clock), 0);
+            clock.reboot();
+            clock.set_trusted(!untrusted_now);
+            clock.look();
+            clock.advance(7 * HOUR);
+            assert_eq!(look(&mut store, &clock), 0);
+            clock.advance(2 * HOUR);
+            assert_eq!(look(&mut store, &clock), u64::from(!untrusted_now));
+        }
+    }
+
+    /// S2, S22: a clock that came up where the last shutdown had left it, was believed, and was set by NTP: what it had said
+    /// until then makes nothing older than it is.
+    #[test]
+    fn a_clock_that_was_wrongly_believed_expires_nothing_after_a_reboot() {
+        let clock = ManualClock::new();
+        clock.look();
+        let mut store = fresh();
+        hear(&mut store, &clock, 1);
+        step_and_settle(&clock, 40 * 86_400 * 1_000_000);
+        clock.reboot();
+        clock.look();
+        clock.advance(9 * HOUR);
+        assert_eq!(look(&mut store, &clock), 0);
+        clock.advance(2 * HOUR);
+        assert_eq!(look(&mut store, &clock), 1);
+    }
+
+    /// S2: two boots that never learn the time: nobody knows how old their records are, whatever is learnt afterwards.
+    #[test]
+    fn boots_without_the_time_leave_records_of_unknown_age() {
+        let clock = ManualClock::new();
+        let good_us = clock.wall_us();
+        clock.step_wall(-good_us);
+        clock.set_trusted(false);
+        let mut store = fresh();
+        for _ in 0..2 {
+            clock.look();
+            hear(&mut store, &clock, 1);
+            clock.advance(HOUR);
+            clock.look();
+            clock.reboot();
+        }
+        step_and_settle(&clock, good_us + YEARS_US);
+        clock.set_trusted(true);
+        clock.look();
+        hear(&mut store, &clock, 1);
+        clock.advance(9 * HOUR);
+        assert_eq!(look(&mut store, &clock), 0);
+        clock.advance(2 * HOUR);
+        assert_eq!(look(&mut store, &clock), 1, "the boot of now knows its own");
+        assert_eq!(waiting(&store), 2);
     }
 
     /// S2: nothing expires within ten minutes of a start or a step of the clock, which is when it is not settled.

@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 
 use super::account::AccountId;
+use super::boots::Noted;
 use super::carried::Aliases;
 use super::file::{Holding, Meter};
 use super::full;
@@ -136,6 +137,7 @@ pub(super) struct Writer {
     unsynced: Unsynced,
     /// Notes likewise, the last value of each.
     unsynced_notes: Vec<Note>,
+    boots_noted: Noted,
     /// Settlements of records that are on the disk, which a crash now would undo.
     unsynced_settles: usize,
     /// Records from this number on are not on the disk.
@@ -183,6 +185,7 @@ impl Writer {
             closing: false,
             unsynced: Unsynced::default(),
             unsynced_notes: Vec::new(),
+            boots_noted: Noted::default(),
             unsynced_settles: 0,
             keep_by: None,
             replies: Vec::new(),
@@ -337,6 +340,11 @@ impl Writer {
 
     /// Does one round: on the file, on the file opened again, or in memory.
     async fn round(&mut self, mut work: Work, expire: bool) {
+        self.clock.look();
+        if !work.uplinks.is_empty() || self.closing || self.must_be_durable(&work) {
+            let note = self.boots_noted.due(&*self.clock, self.closing);
+            keep_last(&mut work.notes, note.into_iter().collect());
+        }
         let mut is_again = false;
         loop {
             self.keep_settles(&mut work);
@@ -392,6 +400,7 @@ impl Writer {
         };
         self.due().is_some_and(|due| Instant::now() >= due)
             || buries()
+            || self.boots_noted.is_news(&*self.clock)
             || self.is_much(work)
             || self.unsynced_settles + self.undoable(work) >= SETTLES_UNTIL_DURABLE
     }
@@ -429,6 +438,7 @@ impl Writer {
         if durable {
             self.unsynced.clear(store.state().totals.appended);
             self.unsynced_notes.clear();
+            self.boots_noted.are_durable();
             self.unsynced_settles = 0;
             self.durable_end = store.state().next_seq;
             self.keep_by = None;
@@ -523,6 +533,7 @@ impl Writer {
         store.adopt(&self.known, &self.unsynced.lacking(on_disk))?;
         let missing = self.unsynced.take_missing(on_disk);
         self.waiters.forget_numbers();
+        self.boots_noted.forget();
         self.more = true;
         self.durable_end = store.state().next_seq;
         self.shared.set(Some(store.database()));

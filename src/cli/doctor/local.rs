@@ -29,14 +29,20 @@ pub(super) fn clock(status: Option<&Value>) -> Finding {
     let now = now.split('.').next().unwrap_or_default();
     let trusted = status.and_then(|status| status.get("time_trusted")).and_then(Value::as_bool);
     if now_us < RELEASE_FLOOR_US {
-        let says = format!("{now}Z: that is before this program was made");
+        let dated = match status.and_then(|status| status.get("time_by")).and_then(Value::as_str) {
+            Some("gps") => "uplinks are dated by GPS",
+            _ => "uplinks that wait are dated once it is set",
+        };
+        let says = format!("{now}Z: that is before this program was made; {dated}");
         return Finding::bad("clock", says, "set it, and see that NTP reaches its server: timedatectl");
     }
     match (Path::new(TIME_WAS_SET).exists(), trusted) {
         (_, Some(false)) => Finding::warn(
             "clock",
-            format!("{now}Z, stepped within the last 10 minutes"),
-            "nothing: it is trusted again after that; if it goes on, look at NTP",
+            format!(
+                "{now}Z, not trusted: it has stepped within the last 10 minutes, or stands before the last good time"
+            ),
+            "10 minutes after NTP has set it it is trusted; if that never happens, look at NTP: timedatectl",
         ),
         (true, _) => Finding::ok("clock", format!("{now}Z, set by NTP")),
         (false, Some(true)) => Finding::ok("clock", format!("{now}Z, steady")),

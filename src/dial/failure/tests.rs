@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use rustls_pki_types::UnixTime;
+
 use super::*;
+use crate::clock::ManualClock;
 use crate::delivery::outcome::Blame;
 
 fn peer() -> Peer {
@@ -11,13 +14,32 @@ fn unix(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }
 
+fn tls(error: &rustls::Error) -> Failure {
+    tls_failure(error, &peer(), &ManualClock::new())
+}
+
+fn http(error: &ureq::Error) -> Failure {
+    http_failure(error, &peer(), LIMIT, &ManualClock::new())
+}
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Only what depends on the time is blamed on a clock that is not trusted.
 #[test]
-fn a_certificate_that_seems_too_young_before_the_floor_is_a_clock_problem() {
-    let floor = u64::try_from(RELEASE_FLOOR_US / 1_000_000).unwrap();
-    for (checked_at, layer) in [(floor, Layer::Clock), (floor + 1, Layer::Tls)] {
-        let error =
-            CertificateError::NotValidYetContext { time: unix(checked_at), not_before: unix(floor + 10) };
-        assert_eq!(tls_failure(&error.into(), &peer()).layer, layer);
+fn a_certificate_that_is_checked_by_a_doubtful_clock_is_a_clock_problem() {
+    let (early, late) = (unix(1_000), unix(2_000));
+    let (trusted, doubtful) = (ManualClock::new(), ManualClock::new());
+    doubtful.set_trusted(false);
+    for (error, by_a_doubtful_clock) in [
+        (CertificateError::NotValidYetContext { time: early, not_before: late }, Layer::Clock),
+        (CertificateError::ExpiredContext { time: late, not_after: early }, Layer::Clock),
+        (CertificateError::UnknownIssuer, Layer::Tls),
+    ] {
+        let error = error.into();
+        assert_eq!(tls_failure(&error, &peer(), &trusted).layer, Layer::Tls);
+        let failure = tls_failure(&error, &peer(), &doubtful);
+        assert_eq!(failure.layer, by_a_doubtful_clock, "{failure}");
+        assert_eq!(failure.message.contains("check NTP"), failure.layer == Layer::Clock, "{failure}");
     }
 }
 
@@ -35,7 +57,7 @@ fn s1_every_tls_error_blames_the_link_and_says_what_to_do() {
         (Error::InvalidMessage(InvalidMessage::InvalidContentType), "meant for TLS?"),
         (Error::General("odd\u{1b}[2J".into()), "TLS with broker.example:8883 failed"),
     ] {
-        let failure = tls_failure(&error, &peer());
+        let failure = tls(&error);
         assert_eq!((failure.layer, failure.blame), (Layer::Tls, Blame::Link { retry_after: None }));
         assert!(failure.message.contains(says) && failure.message.contains("broker.example"), "{failure}");
         assert!(!failure.message.contains('\u{1b}'));
@@ -46,16 +68,14 @@ fn s1_every_tls_error_blames_the_link_and_says_what_to_do() {
 fn a_tls_error_inside_an_io_error_is_found() {
     let inner: rustls::Error = CertificateError::UnknownIssuer.into();
     let outer = || io::Error::new(io::ErrorKind::InvalidData, inner.clone());
-    assert_eq!(io_failure(&outer(), &peer()), tls_failure(&inner, &peer()));
-    let limit = Duration::from_secs(10);
-    assert_eq!(http_failure(&ureq::Error::Io(outer()), &peer(), limit), tls_failure(&inner, &peer()));
+    assert_eq!(io_failure(&outer(), &peer(), &ManualClock::new()), tls(&inner));
+    assert_eq!(http(&ureq::Error::Io(outer())), tls(&inner));
     let tagged = Stumble::shaking_hands(outer());
-    assert_eq!(http_failure(&tagged, &peer(), limit), tls_failure(&inner, &peer()));
+    assert_eq!(http(&tagged), tls(&inner));
 }
 
 #[test]
 fn timeouts_are_told_apart_by_the_step_they_hit() {
-    let limit = Duration::from_secs(10);
     for (error, layer) in [
         (ureq::Error::Timeout(Timeout::Resolve), Layer::Dns),
         (Stumble::LookupTimeout.into(), Layer::Dns),
@@ -68,11 +88,11 @@ fn timeouts_are_told_apart_by_the_step_they_hit() {
         (ureq::Error::Io(io::ErrorKind::ConnectionReset.into()), Layer::Tcp),
         (ureq::Error::BadUri("https://h/?key=s3cret".into()), Layer::Http),
     ] {
-        let failure = http_failure(&error, &peer(), limit);
+        let failure = http(&error);
         assert_eq!((failure.layer, failure.blame), (layer, Blame::Link { retry_after: None }), "{failure}");
         assert!(!failure.message.contains("s3cret"), "{failure}");
     }
-    let failure = http_failure(&ureq::Error::Timeout(Timeout::Global), &peer(), limit);
+    let failure = http(&ureq::Error::Timeout(Timeout::Global));
     assert_eq!(failure.message, "no answer from broker.example:8883 within 10s");
 }
 

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use ureq::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
-use crate::clock::{Clock, RELEASE_FLOOR_US};
+use crate::clock::Clock;
 use crate::config::{Auth, Place, Problem, Spot};
 use crate::delivery::outcome::{Blame, Failure, Layer};
 use crate::dial::Dial;
@@ -164,13 +164,10 @@ pub fn blamed_on_clock(failure: Failure, clock: &dyn Clock) -> Failure {
     Failure::link(Layer::Clock, message)
 }
 
-/// The wall clock in seconds since 1970, or why nothing can be signed with it.
+/// The time in seconds since 1970, or why nothing can be signed with it.
 fn signing_time(clock: &dyn Clock) -> Result<i64, Failure> {
-    let now_us = clock.wall_us();
-    if now_us < RELEASE_FLOOR_US {
-        let message = "this gateway's clock is not set, and what is signed now would have expired; check NTP";
-        return Err(Failure::link(Layer::Clock, message));
-    }
+    let message = "this gateway's clock is not set, and what is signed now would have expired; check NTP";
+    let now_us = clock.known_us().ok_or_else(|| Failure::link(Layer::Clock, message))?;
     Ok(now_us / 1_000_000)
 }
 

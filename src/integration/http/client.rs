@@ -144,7 +144,7 @@ impl HttpClient {
                 exchange.answer.clone_from(&answer.body);
                 self.judged(&answer)
             }
-            Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.limits.timeout)),
+            Err(error) => Outcome::Failed(self.unanswered(&error)),
         };
         exchange.took = started.elapsed();
         Report { outcome, exchange: Some(exchange) }
@@ -217,7 +217,7 @@ impl HttpClient {
                         let answer = answer.insert(self.read(response, hide));
                         self.judged(answer)
                     }
-                    Err(error) => Outcome::Failed(http_failure(&error, &self.peer, self.limits.timeout)),
+                    Err(error) => Outcome::Failed(self.unanswered(&error)),
                 }
             }
         };
@@ -267,7 +267,7 @@ impl HttpClient {
     /// What is in the way.
     pub fn probe(&self) -> Result<(), Failure> {
         let response = self.agent.run(self.requests.probe()?);
-        let response = response.map_err(|error| http_failure(&error, &self.peer, self.limits.timeout))?;
+        let response = response.map_err(|error| self.unanswered(&error))?;
         let answer = self.read(response, str::to_owned);
         // 501 is what many say that do not know OPTIONS.
         let is_in_the_way =
@@ -280,12 +280,16 @@ impl HttpClient {
 
     /// Whom it dials.
     pub(crate) fn reach(&self) -> Reach {
-        Reach { peer: self.peer.clone(), tls: self.connector.tls().cloned() }
+        Reach { peer: self.peer.clone(), clock: Arc::clone(&self.clock), tls: self.connector.tls().cloned() }
     }
 
     /// The URL for people: its placeholders as they are, no query.
     pub fn shown_url(&self) -> &str {
         &self.shown_url
+    }
+
+    fn unanswered(&self, error: &ureq::Error) -> Failure {
+        http_failure(error, &self.peer, self.limits.timeout, &*self.clock)
     }
 
     fn judged(&self, answer: &Answer) -> Outcome {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::clock::{Clock as _, ManualClock};
+use crate::clock::{By, Clock as _, ManualClock, Offset, RELEASE_FLOOR_US};
 use crate::config::{ApiKeyIn, Auth, Integration, Method, SuccessCodes};
 use crate::delivery::outcome::{Blame, Failure, Layer, Outcome};
 use crate::dial::Dial;
@@ -360,9 +360,10 @@ fn only_a_certificate_of_our_ca_for_the_right_name_will_do() {
 #[test]
 fn a_clock_that_was_never_set_is_no_obstacle_or_named_as_one() {
     let (ca, dir) = (Authority::new("ours"), tempfile::tempdir().unwrap());
-    let clock = ManualClock::new();
+    let clock = Arc::new(ManualClock::new());
+    clock.set_trusted(false);
     clock.step_wall(-clock.wall_us());
-    let dial = Dial::new(Arc::new(clock));
+    let dial = Dial::new(clock.clone());
     let sent = |leaf: &Leaf| {
         let (_endpoint, integration) = secure(vec![Reply::of("200 OK", "", "")], leaf, &ca, &dir);
         let interpreter = Interpreter::plain("barn-roof");
@@ -375,6 +376,13 @@ fn a_clock_that_was_never_set_is_no_obstacle_or_named_as_one() {
         (Layer::Clock, Blame::Link { retry_after: None }),
         "{failure}"
     );
+    // A year of good time, and a boot in 1970: a certificate of that year is accepted, one that has ended is not.
+    let year = Duration::from_secs(365 * 86_400);
+    let good_us = RELEASE_FLOOR_US + i64::try_from(year.as_micros()).unwrap();
+    clock.boots().see([1; 16], 0, Some(Offset { us: good_us, by: By::Clock }));
+    assert_eq!(shown(&sent(&ca.leaf_between("127.0.0.1", 2027, 3000))), "HTTP 200");
+    let failure = self::failure(sent(&ca.leaf_between("127.0.0.1", 2020, 2027)));
+    assert!(failure.layer == Layer::Clock && failure.message.contains("has expired"), "{failure}");
 }
 
 #[test]

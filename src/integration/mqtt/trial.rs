@@ -8,6 +8,7 @@
 //! It is never retained: a made-up value must not become what a topic says to everybody who comes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rumqttc::mqttbytes::QoS;
 use rustls::pki_types::ServerName;
@@ -177,7 +178,7 @@ impl Mqtt {
             Some(tls) => Some((tls.clone(), ServerName::try_from(self.peer.host.clone()).ok()?)),
             None => None,
         };
-        Some(Reach { peer: self.peer.clone(), tls })
+        Some(Reach { peer: self.peer.clone(), clock: Arc::clone(&self.clock), tls })
     }
 
     /// What the broker is told to call us.

@@ -5,8 +5,8 @@
 //!
 //! Absent: tenant, application and device profile, `dr` (its index depends on the region), `uplinkId`, `nsTime`,
 //! `location`. What the event has no field for stands in `rxInfo[0].metadata`, which takes any text: `gateway_name`,
-//! `time_quality`, `decode_error`, `retransmission`, `simulated`, `replay`, and `phy_payload` (base64) where the payload is
-//! not known in clear. So a receiver that is strict about field names is content, and nothing is lost.
+//! `time_quality`, `time_after`, `time_before`, `decode_error`, `retransmission`, `simulated`, `replay`, and `phy_payload`
+//! (base64) where the payload is not known in clear. So a receiver that is strict about field names is content, and nothing is lost.
 //!
 //! A join request gives the `join` event, which has no radio metadata; its `devAddr` is for the network server to assign.
 //! Anything else that was on the air is an `up` without a device.
@@ -17,9 +17,10 @@ use data_encoding::BASE64;
 use serde::Serialize;
 
 use super::radio::{Rate, rate};
-use super::{Object, error, finite, is_default, time};
+use super::{Object, bounds_as_text, error, finite, is_default, time};
+use crate::clock::Quality;
 use crate::render::Message;
-use crate::uplink::{Crc, Kind, Rx, TimeSource};
+use crate::uplink::{Crc, Kind, Rx};
 
 /// `up` or `join`, which has fewer of the fields.
 #[derive(Serialize)]
@@ -141,8 +142,7 @@ impl<'a> Event<'a> {
 impl<'a> RxInfo<'a> {
     fn of(message: &'a Message<'_>) -> RxInfo<'a> {
         let rx = message.rx();
-        let source = message.uplink.at.source;
-        let is_gateways = matches!(source, TimeSource::Gps | TimeSource::Forwarder);
+        let is_gateways = matches!(message.heard.quality, Quality::Gps | Quality::Forwarder);
         RxInfo {
             gateway_id: rx.gateway_eui.map(|eui| eui.to_string()),
             gw_time: time(message).filter(|_| is_gateways).map(|time| offset_time(&time)),
@@ -163,11 +163,12 @@ fn metadata<'a>(message: &'a Message<'_>) -> BTreeMap<&'static str, std::borrow:
     let flags = message.uplink.flags;
     let mut metadata = BTreeMap::from([
         ("gateway_name", message.gateway.into()),
-        ("time_quality", message.uplink.at.source.as_str().into()),
+        ("time_quality", message.heard.quality.as_str().into()),
     ]);
     if let Some(frame) = message.frame().filter(|_| message.payload.is_none()) {
         metadata.insert("phy_payload", BASE64.encode(frame).into());
     }
+    metadata.extend(bounds_as_text(message).map(|(name, time)| (name, time.into())));
     if let Some(error) = error(message) {
         metadata.insert("decode_error", error.into());
     }

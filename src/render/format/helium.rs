@@ -14,7 +14,7 @@ use data_encoding::{BASE64, HEXUPPER};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{decimal_if_any, error, finite};
+use super::{TimeBounds, decimal_if_any, error, finite, time_bounds};
 use crate::render::Message;
 use crate::uplink::{DevAddr, Kind};
 
@@ -55,6 +55,8 @@ struct Metadata<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<Vec<Label<'a>>>,
     time_quality: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_bounds: Option<TimeBounds>,
     #[serde(skip_serializing_if = "super::is_default")]
     retransmission: bool,
     #[serde(skip_serializing_if = "super::is_default")]
@@ -111,12 +113,13 @@ impl<'a> Event<'a> {
                 labels: message
                     .device
                     .map(|device| device.labels.iter().map(|name| Label { name }).collect()),
-                time_quality: uplink.at.source.as_str(),
+                time_quality: message.heard.quality.as_str(),
+                time_bounds: time_bounds(message),
                 retransmission: uplink.flags.retransmission,
                 simulated: uplink.flags.simulated,
             },
             fcnt: if is_join { Some(0) } else { message.f_cnt },
-            reported_at: milliseconds(uplink.at.wall_us),
+            reported_at: milliseconds(message.heard.wall_us),
             payload: message.payload.as_deref().map(|payload| BASE64.encode(payload)),
             payload_size: message.payload.as_ref().map(Vec::len),
             raw_packet: message.frame().map(|frame| BASE64.encode(frame)),
@@ -134,7 +137,7 @@ impl<'a> Hotspot<'a> {
         Hotspot {
             id: rx.gateway_eui.map(|eui| HEXUPPER.encode(&eui.0)),
             name: message.gateway,
-            reported_at: milliseconds(message.uplink.at.wall_us),
+            reported_at: milliseconds(message.heard.wall_us),
             status: "success",
             rssi: finite(rx.rssi_dbm),
             snr: finite(rx.snr_db),

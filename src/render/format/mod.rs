@@ -101,7 +101,25 @@ fn finite(value: Option<f32>) -> Option<f32> {
 
 /// When it was heard, in UTC as `Z`.
 fn time(message: &Message<'_>) -> Option<String> {
-    rfc3339(message.uplink.at.wall_us)
+    rfc3339(message.heard.wall_us)
+}
+
+/// Between which moments it was heard, where that is all that is known (RULES S22).
+#[derive(Serialize)]
+struct TimeBounds {
+    after: String,
+    before: String,
+}
+
+fn time_bounds(message: &Message<'_>) -> Option<TimeBounds> {
+    let bounds = message.heard.bounds?;
+    Some(TimeBounds { after: rfc3339(bounds.after_us)?, before: rfc3339(bounds.before_us)? })
+}
+
+/// The same for where nothing but text fits.
+fn bounds_as_text(message: &Message<'_>) -> impl Iterator<Item = (&'static str, String)> {
+    let bounds = time_bounds(message).into_iter();
+    bounds.flat_map(|bounds| [("time_after", bounds.after), ("time_before", bounds.before)])
 }
 
 /// Why there is no result, in one line.

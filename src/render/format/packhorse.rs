@@ -9,8 +9,7 @@ use data_encoding::BASE64;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::is_default;
-use crate::clock::rfc3339;
+use super::{TimeBounds, is_default, time, time_bounds};
 use crate::render::Message;
 use crate::uplink::{DevAddr, Eui64, Kind, Rx};
 
@@ -24,6 +23,8 @@ pub(in crate::render) struct View<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<String>,
     time_quality: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_bounds: Option<TimeBounds>,
     gateway: Gateway<'a>,
     #[serde(skip_serializing_if = "is_default")]
     device: Device<'a>,
@@ -118,8 +119,9 @@ pub(in crate::render) fn without_results<'a>(message: &'a Message<'_>) -> View<'
             Kind::Other => "other",
         },
         id: uplink.id,
-        time: rfc3339(uplink.at.wall_us),
-        time_quality: uplink.at.source.as_str(),
+        time: time(message),
+        time_quality: message.heard.quality.as_str(),
+        time_bounds: time_bounds(message),
         gateway: Gateway { name: message.gateway, eui: rx.gateway_eui },
         device: Device {
             name: message.device_name.as_deref(),

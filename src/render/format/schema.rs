@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::*;
-use crate::render::testing::{DATA, JOIN, known_uplink, raw, uplink, with, with_silo};
+use crate::render::testing::{DATA, JOIN, bounded, known_uplink, raw, uplink, with, with_silo};
 use crate::uplink::{Flags, Kind, Rx};
 
 const SCHEMA: &str = include_str!("../../../config/uplink.schema.json");
@@ -129,6 +129,7 @@ fn every_body_is_valid_and_every_member_occurs() {
     with(&bare, |message| judge(message));
     with_silo(&known_uplink(), |message| {
         message.replay = true;
+        message.heard = bounded();
         message.f_cnt = Some(u32::MAX);
         message.decoding.data = Some(raw("[null]"));
         message.decoding.normalized = Some(raw("{}"));

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::render::testing::{DATA, JOIN, known_uplink, raw, uplink, with, with_silo};
+use crate::clock::{Dated, Quality};
+use crate::render::testing::{DATA, JOIN, WALL_US, bounded, known_uplink, raw, uplink, with, with_silo};
 use crate::uplink::{Crc, Flags, Kind, Rx, TimeSource, Uplink};
 
 const FOREIGN: [Format; 3] = [Format::Chirpstack, Format::Tts, Format::Helium];
@@ -213,6 +214,45 @@ fn a_failed_function_is_said_where_the_format_can() {
                 assert_eq!(body.pointer(absent), None, "{body}");
             }
         });
+    }
+}
+
+/// RULES S22: every format has the time as it is known now, says how good it is, and where it lies if that is all.
+#[test]
+fn the_time_is_what_is_known_now() {
+    let mut uplink = uplink(Kind::Lorawan, DATA);
+    uplink.at.wall_us = 60_000_000;
+    uplink.at.source = TimeSource::Untrusted;
+    let body = |format: Format, heard: Dated| -> Value {
+        with(&uplink, |message| {
+            message.heard = heard;
+            serde_json::from_str(&body(format, message)).unwrap()
+        })
+    };
+    let (after, before) = ("2026-11-23T20:20:30.123456Z", "2026-11-23T20:21:30.123456Z");
+    let corrected = Dated { wall_us: WALL_US, quality: Quality::Corrected, bounds: None };
+    for (format, time, shown, about) in [
+        (Format::Json, "/time", json!("2026-11-23T20:21:00.123456Z"), ""),
+        (Format::Chirpstack, "/time", json!("2026-11-23T20:21:00.123456+00:00"), "/rxInfo/0/metadata"),
+        (Format::Tts, "/received_at", json!("2026-11-23T20:21:00.123456Z"), "/uplink_message/attributes"),
+        (Format::Helium, "/reported_at", json!(WALL_US / 1_000), "/metadata"),
+    ] {
+        for heard in [corrected, bounded()] {
+            let body = body(format, heard);
+            let about = body.pointer(about).unwrap();
+            assert_eq!(body.pointer(time), Some(&shown), "{body}");
+            assert_eq!(about["time_quality"], heard.quality.as_str(), "{body}");
+            let bounds = match format {
+                Format::Json | Format::Helium => {
+                    about.get("time_bounds").map(|it| (&it["after"], &it["before"]))
+                }
+                Format::Chirpstack | Format::Tts => about.get("time_after").zip(about.get("time_before")),
+            };
+            let expected = heard.bounds.map(|_| (json!(after), json!(before)));
+            assert_eq!(bounds, expected.as_ref().map(|(after, before)| (after, before)), "{body}");
+        }
+        // A clock that somebody else read is not the gateway's.
+        assert!(body(format, corrected).pointer("/rxInfo/0/gwTime").is_none());
     }
 }
 

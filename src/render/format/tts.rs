@@ -6,8 +6,8 @@
 //!
 //! Absent: `application_ids`, session keys, `network_ids`, `version_ids`, `locations`, and `join_eui` of uplinks that do not
 //! say it. Errors of a function stand among `decoded_payload_warnings`. What has no field stands in `attributes`, which
-//! takes any text: `gateway_name`, `time_quality`, `retransmission`, `replay`, and `phy_payload` (base64) where the payload
-//! is not known in clear.
+//! takes any text: `gateway_name`, `time_quality`, `time_after`, `time_before`, `retransmission`, `replay`, and `phy_payload`
+//! (base64) where the payload is not known in clear.
 //!
 //! The Things Stack tells applications of accepted joins (`join_accept`), and a gateway cannot know that. A join request is
 //! sent as `join_request`, with the metadata of an uplink. Anything else that was on the air is an `uplink_message` without
@@ -21,9 +21,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::radio::{Rate, lora_airtime_us, rate};
-use super::{Object, decimal_if_any, error, finite, is_default, time};
+use super::{Object, bounds_as_text, decimal_if_any, error, finite, is_default, time};
+use crate::clock::Quality;
 use crate::render::Message;
-use crate::uplink::{Eui64, Kind, Rx, TimeSource};
+use crate::uplink::{Eui64, Kind, Rx};
 
 #[derive(Serialize)]
 pub(super) struct Event<'a> {
@@ -229,7 +230,7 @@ impl<'a> RxMetadata<'a> {
             snr: finite(rx.snr_db),
             frequency_offset: rx.frequency_offset_hz.map(|hz| hz.to_string()),
             channel_index: rx.channel.unwrap_or_default(),
-            gps_time: time(message).filter(|_| message.uplink.at.source == TimeSource::Gps),
+            gps_time: time(message).filter(|_| message.heard.quality == Quality::Gps),
             received_at: time(message),
         }
     }
@@ -263,11 +264,12 @@ fn data_rate(rx: &Rx) -> Option<DataRate<'_>> {
 fn attributes<'a>(message: &'a Message<'_>) -> BTreeMap<&'static str, Cow<'a, str>> {
     let mut attributes: BTreeMap<&'static str, Cow<'a, str>> = BTreeMap::from([
         ("gateway_name", message.gateway.into()),
-        ("time_quality", message.uplink.at.source.as_str().into()),
+        ("time_quality", message.heard.quality.as_str().into()),
     ]);
     if let Some(frame) = message.frame().filter(|_| message.payload.is_none()) {
         attributes.insert("phy_payload", BASE64.encode(frame).into());
     }
+    attributes.extend(bounds_as_text(message).map(|(name, time)| (name, time.into())));
     for (name, flag) in [("retransmission", message.uplink.flags.retransmission), ("replay", message.replay)]
     {
         if flag {
@@ -279,8 +281,7 @@ fn attributes<'a>(message: &'a Message<'_>) -> BTreeMap<&'static str, Cow<'a, st
 
 /// The gateway's own time, where it has one.
 fn gateway_time(message: &Message<'_>) -> Option<String> {
-    let source = message.uplink.at.source;
-    time(message).filter(|_| matches!(source, TimeSource::Gps | TimeSource::Forwarder))
+    time(message).filter(|_| matches!(message.heard.quality, Quality::Gps | Quality::Forwarder))
 }
 
 /// A name that is an id by the rules of The Things Stack, else its default for what has an EUI, else the name.

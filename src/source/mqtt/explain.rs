@@ -4,14 +4,15 @@ use std::io;
 
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError, mqttbytes};
 
+use crate::clock::Clock;
 use crate::dial::{self, Peer};
 
 use super::CONNECT_TIMEOUT;
 
-pub(super) fn explain(error: &ConnectionError, broker: &Peer) -> String {
+pub(super) fn explain(error: &ConnectionError, broker: &Peer, clock: &dyn Clock) -> String {
     match error {
-        ConnectionError::Io(error) | ConnectionError::Tls(TlsError::Io(error)) => of_io(error, broker),
-        ConnectionError::Tls(TlsError::TLS(error)) => dial::tls_failure(error, broker).to_string(),
+        ConnectionError::Io(error) | ConnectionError::Tls(TlsError::Io(error)) => of_io(error, broker, clock),
+        ConnectionError::Tls(TlsError::TLS(error)) => dial::tls_failure(error, broker, clock).to_string(),
         ConnectionError::ConnectionRefused(code) => refused(*code, broker),
         ConnectionError::NetworkTimeout => {
             format!("{broker} did not answer within {} s", CONNECT_TIMEOUT.as_secs())
@@ -24,7 +25,7 @@ pub(super) fn explain(error: &ConnectionError, broker: &Peer) -> String {
         }
         ConnectionError::MqttState(
             StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)),
-        ) => of_io(error, broker),
+        ) => of_io(error, broker, clock),
         ConnectionError::MqttState(StateError::ConnectionAborted) => {
             format!("{broker} closed the connection")
         }
@@ -32,7 +33,7 @@ pub(super) fn explain(error: &ConnectionError, broker: &Peer) -> String {
     }
 }
 
-fn of_io(error: &io::Error, broker: &Peer) -> String {
+fn of_io(error: &io::Error, broker: &Peer, clock: &dyn Clock) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset => {
             format!("{broker} closed the connection")
@@ -40,7 +41,7 @@ fn of_io(error: &io::Error, broker: &Peer) -> String {
         _ if dial::is_lookup(error) => {
             format!("no address for {}: {error}", broker.host)
         }
-        _ => dial::io_failure(error, broker).to_string(),
+        _ => dial::io_failure(error, broker, clock).to_string(),
     }
 }
 

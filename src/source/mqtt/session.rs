@@ -221,7 +221,7 @@ impl<'a> Session<'a> {
                 )
             };
         }
-        explain(error, &self.client.mqtt.peer)
+        explain(error, &self.client.mqtt.peer, &*self.client.clock)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::metrics::{DoorCounters, DropReason};
 use crate::source::FromSource;
 use crate::source::bind::BindError;
 use crate::source::tally::{Dropped, Tally};
-use crate::uplink::{Eui64, Heard, Moment};
+use crate::uplink::{Eui64, Heard, Moment, TimeSource};
 
 /// The largest UDP datagram; no MTU is assumed, because forwarders on the same host send up to this.
 const LARGEST_DATAGRAM: usize = 65_535;
@@ -231,6 +231,9 @@ impl Door {
                 Err(reason) => self.refuse(reason, from, None),
             });
             for heard in heard {
+                if heard.at.source == TimeSource::Gps && !heard.rx.delayed {
+                    self.clock.boots().hear_gps(heard.at);
+                }
                 match self.hand_over(heard, gateway, at) {
                     Ok(()) => self.counters.heard(),
                     Err(reason) => self.refuse(reason, from, None),

@@ -27,6 +27,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::account::{Account, AccountId};
+use super::super::boots;
 use super::super::carried::{Aliases, Carried};
 use super::super::jobs::{Asked, Command, CommandError};
 use super::super::open::{self, Opened};
@@ -35,7 +36,7 @@ use super::super::unsynced::Forgotten;
 use super::super::waiters::Done;
 use super::super::wear::Gauge;
 use super::super::{OpenError, RouteName, Routed, View};
-use super::{Settle, Writer};
+use super::{Settle, Writer, keep_last};
 
 /// What the store in memory may take, with everything that belongs to it.
 const REFUGE_SIZE: u64 = 1 << 20;
@@ -223,9 +224,14 @@ impl Writer {
         let n = uplinks.len();
         let before = memory.state().totals.appended.saturating_sub(n as u64);
         carried.appended = if was_foreign { on_disk.saturating_add(before) } else { before };
+        let mut notes = self.unsynced_notes.clone();
+        // What earlier boots knew lies in the file, and may not have been known until now.
+        let mut stored = file.notes().map_err(|error| error.to_string())?;
+        boots::restore(&mut stored, &*self.clock);
+        keep_last(&mut notes, self.boots_noted.due(&*self.clock, true).into_iter().collect());
         let work = Work {
             uplinks,
-            notes: self.unsynced_notes.clone(),
+            notes,
             settles: refuge.settles.clone(),
             carried: Some(carried),
             ..Work::default()
@@ -244,6 +250,7 @@ impl Writer {
         self.durable_end = file.state().next_seq;
         self.unsynced.clear(file.state().totals.appended);
         self.unsynced_notes.clear();
+        self.boots_noted.are_durable();
         self.unsynced_settles = 0;
         self.shared.set(Some(file.database()));
         self.store = Some(file);

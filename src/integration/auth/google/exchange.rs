@@ -103,7 +103,8 @@ impl TokenServer {
             .map_err(|_| Failure::link(Layer::Http, "the token server can't be asked"))?;
         let agent = self.limits.agent(&self.connector);
         let mut response = agent.run(request).map_err(|error| {
-            let Failure { layer, blame, message } = http_failure(&error, &self.peer, self.limits.timeout);
+            let Failure { layer, blame, message } =
+                http_failure(&error, &self.peer, self.limits.timeout, clock);
             Failure { layer, blame, message: format!("no token: {message}") }
         })?;
         let status = response.status();

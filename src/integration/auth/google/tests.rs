@@ -201,6 +201,7 @@ fn every_refusal_is_classified_and_shows_no_secret() {
     let bench = Bench::new();
     let endpoint = Endpoint::plain(vec![]);
     let account = bench.account_at(&endpoint, "http");
+    bench.clock.set_trusted(false);
     bench.clock.step_wall(-bench.clock.wall_us());
     assert_eq!(account.token().unwrap_err().layer, Layer::Clock);
     assert!(endpoint.received_no_more(), "nothing is signed without a clock");

@@ -1,9 +1,11 @@
 //! How a connection ends that nobody wanted to end, and whose fault it is (RULES S1).
 
 use std::io;
+use std::sync::Arc;
 
 use rumqttc::TlsError;
 
+use crate::clock::Clock;
 use crate::delivery::outcome::{Failure, Layer};
 use crate::dial::{self, Peer};
 
@@ -45,6 +47,7 @@ impl Broken {
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) peer: Peer,
+    pub(super) clock: Arc<dyn Clock>,
     /// CONNACK has come.
     pub(super) connected: bool,
     /// What a broker may not understand, for the case that it hangs up before CONNACK.
@@ -54,7 +57,7 @@ pub(super) struct Place {
 impl Place {
     /// Before CONNACK a connection that is closed says something about the port, not about the link.
     pub(super) fn io(&self, error: &io::Error) -> Broken {
-        let Place { peer, connected, doubt } = self;
+        let Place { peer, clock, connected, doubt } = self;
         match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted if !connected => Broken::other(
                 Failure::link(Layer::Mqtt, format!("{peer} closed the connection before CONNACK; {doubt}")),
@@ -69,9 +72,9 @@ impl Place {
                 Broken::other(Failure::link(Layer::Dns, format!("no address for {}: {error}", peer.host)))
             }
             io::ErrorKind::BrokenPipe => {
-                Broken { failure: dial::io_failure(error, peer), cause: self.closed() }
+                Broken { failure: dial::io_failure(error, peer, &**clock), cause: self.closed() }
             }
-            _ => Broken::other(dial::io_failure(error, peer)),
+            _ => Broken::other(dial::io_failure(error, peer, &**clock)),
         }
     }
 
@@ -85,7 +88,7 @@ impl Place {
 
     pub(super) fn tls(&self, error: &TlsError) -> Broken {
         match error {
-            TlsError::TLS(error) => Broken::other(dial::tls_failure(error, &self.peer)),
+            TlsError::TLS(error) => Broken::other(dial::tls_failure(error, &self.peer, &*self.clock)),
             TlsError::Io(error) => self.io(error),
             error => Broken::other(Failure::link(Layer::Tls, format!("{}: {error}", self.peer))),
         }

@@ -1,5 +1,7 @@
 //! MQTT 3.1.1.
 
+use std::sync::Arc;
+
 use rumqttc::mqttbytes::{self, QoS};
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, LastWill, MqttOptions, NetworkOptions,
@@ -41,6 +43,7 @@ pub(super) fn open(mqtt: &Mqtt, entry: &Entry, will: Option<Publication>) -> (As
     events.set_network_options(network());
     let place = Place {
         peer: mqtt.peer.clone(),
+        clock: Arc::clone(&mqtt.clock),
         connected: false,
         doubt: "is this port for TLS, or another protocol?",
     };

@@ -1,5 +1,6 @@
 //! MQTT 5. A session that the broker forgets at once (clean start, no expiry), no topic aliases, no properties of the will.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::Outgoing;
@@ -52,6 +53,7 @@ pub(super) fn open(mqtt: &Mqtt, entry: &Entry, will: Option<Publication>) -> (As
     let (client, events) = AsyncClient::new(options, usize::from(mqtt.window + OWN_MESSAGES));
     let place = Place {
         peer: mqtt.peer.clone(),
+        clock: Arc::clone(&mqtt.clock),
         connected: false,
         doubt: "does it speak MQTT 5 (else set version = \"3.1.1\"), and is this port for TLS?",
     };
