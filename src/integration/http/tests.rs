@@ -106,16 +106,55 @@ fn the_content_type_goes_with_the_body() {
 }
 
 #[test]
-fn attempts_differ_in_nothing_but_their_number() {
+fn attempts_differ_in_nothing_but_their_number_and_the_time_held() {
     let endpoint = Endpoint::plain(vec![Reply::of("503 Busy", "", ""), Reply::of("204 No Content", "", "")]);
     let client = client(&http_integration(&endpoint.url("http", "/up"), Method::Patch));
     failure(send(&client, 1));
     assert_eq!(shown(&send(&client, 2)), "HTTP 204");
     let (mut first, mut second) = (endpoint.received(), endpoint.received());
     assert_eq!((first.header("x-attempt"), second.header("x-attempt")), (Some("1"), Some("2")));
-    first.headers.retain(|(name, _)| name != "x-attempt");
-    second.headers.retain(|(name, _)| name != "x-attempt");
+    for request in [&mut first, &mut second] {
+        request.headers.retain(|(name, _)| !matches!(name.as_str(), "x-attempt" | "x-hold-ms"));
+    }
     assert_eq!((first.line, first.headers, first.body), (second.line, second.headers, second.body));
+}
+
+/// RULES S2: an uplink of an earlier boot has an age only where the clock was and is believed.
+#[test]
+fn how_long_an_uplink_was_held_is_told_where_it_is_known() {
+    let hour = Duration::from_secs(3_600);
+    let (now, other) = (ManualClock::new(), [1; 16]);
+    let same = now.boot_id();
+    // Boot, heard on a trusted clock, the clock is trusted now, milliseconds since.
+    for (boot_id, was_trusted, is_trusted, expected) in [
+        (same, true, true, Some("3600250")),
+        (same, false, false, Some("3600250")),
+        (other, true, true, Some("3600000")),
+        (other, false, true, None),
+        (other, true, false, None),
+    ] {
+        let endpoint = Endpoint::plain(vec![Reply::of("204 No Content", "", "")]);
+        let clock = Arc::new(ManualClock::new());
+        let mut held = uplink();
+        // By the boot clock it is a quarter of a second older.
+        held.at.boot_id = boot_id;
+        held.at.boot_ns = clock.boot_ns() - 250_000_000;
+        held.at.wall_us = clock.wall_us();
+        held.flags.clock_trusted = was_trusted;
+        clock.advance(hour);
+        clock.set_trusted(is_trusted);
+        let integration = http_integration(&endpoint.url("http", "/up"), Method::Post);
+        let interpreter = Interpreter::plain("barn-roof");
+        let client =
+            HttpClient::try_new(&integration, &Dial::new(clock), &interpreter, &[Variant::default()])
+                .unwrap();
+        assert_eq!(shown(&client.send(&Sending::first(&held)).outcome), "HTTP 204");
+        assert_eq!(
+            endpoint.received().header("x-hold-ms"),
+            expected,
+            "{boot_id:?} {was_trusted} {is_trusted}"
+        );
+    }
 }
 
 #[test]
@@ -261,7 +300,6 @@ fn a_client_that_was_shut_down_sends_no_more() {
     }
 }
 
-/// A TLS endpoint and an integration that trusts `ca`.
 /// RULES S10: what says that a member of a group may be used again.
 #[test]
 fn s10_a_probe_is_answered_well_or_not() {
@@ -308,6 +346,7 @@ async fn a_probe_that_is_given_up_ends() {
     tokio::io::AsyncReadExt::read_to_end(&mut asked, &mut request).await.unwrap();
 }
 
+/// A TLS endpoint and an integration that trusts `ca`.
 fn secure(
     replies: Vec<Reply>,
     leaf: &Leaf,
