@@ -125,10 +125,8 @@ pub fn io_failure(error: &io::Error, peer: &Peer) -> Failure {
             peer,
             "it refused the connection: nothing listens on that port, or a firewall says no",
         ),
-        io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => {
+        io::ErrorKind::ConnectionReset => Failure::link(Layer::Tcp, was_reset(peer)),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
             Failure::link(Layer::Tcp, format!("{peer} closed the connection before it answered"))
         }
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkDown => {
@@ -137,6 +135,11 @@ pub fn io_failure(error: &io::Error, peer: &Peer) -> Failure {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => no_connection(peer, "no answer in time"),
         _ => Failure::link(Layer::Tcp, format!("the connection to {peer} failed: {error}")),
     }
+}
+
+/// What a reset of an open connection says.
+pub(crate) fn was_reset(peer: &Peer) -> String {
+    format!("{peer} reset the connection: it crashed or was restarted, or a firewall in between cut it")
 }
 
 fn stumble_failure(stumble: &Stumble, peer: &Peer) -> Failure {
@@ -172,7 +175,7 @@ pub(crate) fn is_lookup(error: &io::Error) -> bool {
 }
 
 /// The failure that the resolver's words stand for.
-pub(super) fn lookup_failure(said: &str, peer: &Peer) -> Failure {
+pub(crate) fn lookup_failure(said: &str, peer: &Peer) -> Failure {
     no_address(peer, said.trim_start_matches("failed to lookup address information: "))
 }
 

@@ -273,11 +273,13 @@ fn what_breaks_before_an_answer_is_the_links_fault_and_named() {
     let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let odd = |text: &str| Endpoint::plain(vec![Reply::Last(text.to_owned())]);
     let (closed, garbage) = (odd(""), odd("SSH-2.0-OpenSSH_9.9\r\n\r\n"));
+    let reset = Endpoint::plain(vec![Reply::Reset]);
     let headers = odd(&format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\n\r\n", "x".repeat(9_000)));
     for (url, layer, says) in [
         (format!("http://{refused}/up"), Layer::Tcp, "refused"),
         ("http://no-such-host.invalid/up".to_owned(), Layer::Dns, "no address for no-such-host.invalid"),
         (closed.url("http", "/up"), Layer::Tcp, "closed the connection"),
+        (reset.url("http", "/up"), Layer::Tcp, "reset the connection"),
         (garbage.url("http", "/up"), Layer::Http, "not HTTP/1.1"),
         (headers.url("http", "/up"), Layer::Http, "bytes of headers"),
     ] {
@@ -419,10 +421,11 @@ fn a_clock_that_was_never_set_is_no_obstacle_or_named_as_one() {
 #[test]
 fn server_name_overrides_the_name_to_verify() {
     let (ca, dir) = (Authority::new("ours"), tempfile::tempdir().unwrap());
-    let (_endpoint, mut integration) =
+    let (endpoint, mut integration) =
         secure(vec![Reply::of("200 OK", "", "")], &ca.leaf("broker.example"), &ca, &dir);
     integration.tls.server_name = Some(spot("broker.example".to_owned()));
     assert_eq!(shown(&send(&client(&integration), 1)), "HTTP 200");
+    assert_eq!(endpoint.received().tls.unwrap().server_name.as_deref(), Some("broker.example"));
 }
 
 #[test]
@@ -440,6 +443,7 @@ fn an_endpoint_that_asks_for_our_certificate_gets_it_or_says_so() {
     integration.tls.cert = Some(write(dir.path(), "gw.pem", &ours.cert));
     integration.tls.key = Some(write(dir.path(), "gw.key", &ours.key));
     assert_eq!(shown(&send(&client(&integration), 1)), "HTTP 200");
+    assert!(endpoint.received().tls.unwrap().has_client_certificate);
 }
 
 #[test]

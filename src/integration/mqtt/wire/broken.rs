@@ -59,15 +59,15 @@ impl Place {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted if !connected => Broken::other(
                 Failure::link(Layer::Mqtt, format!("{peer} closed the connection before CONNACK; {doubt}")),
             ),
-            io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset => {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted => {
                 let failure = Failure::link(Layer::Tcp, format!("{peer} closed the connection"));
                 Broken { failure, cause: self.closed() }
             }
-            _ if dial::is_lookup(error) => {
-                Broken::other(Failure::link(Layer::Dns, format!("no address for {}: {error}", peer.host)))
+            io::ErrorKind::ConnectionReset => {
+                let failure = Failure::link(Layer::Tcp, dial::was_reset(peer));
+                Broken { failure, cause: self.closed() }
             }
+            _ if dial::is_lookup(error) => Broken::other(dial::lookup_failure(&error.to_string(), peer)),
             io::ErrorKind::BrokenPipe => {
                 Broken { failure: dial::io_failure(error, peer), cause: self.closed() }
             }
@@ -92,7 +92,10 @@ impl Place {
     }
 
     pub(super) fn no_answer(&self) -> Broken {
-        let message = format!("{} did not answer within {} s", self.peer, CONNECT_TIMEOUT.as_secs());
+        let (peer, seconds) = (&self.peer, CONNECT_TIMEOUT.as_secs());
+        let message = format!(
+            "{peer} did not answer within {seconds} s, for DNS, TCP, TLS and CONNECT together; packhorse doctor shows how far it gets"
+        );
         Broken::other(Failure::link(Layer::Tcp, message))
     }
 
