@@ -94,9 +94,10 @@ pub fn http_failure(error: &ureq::Error, peer: &Peer, limit: Duration) -> Failur
         },
         ureq::Error::HostNotFound => no_address(peer, "it has none"),
         ureq::Error::Timeout(Timeout::Resolve) => no_address(peer, "no answer from DNS in time"),
-        ureq::Error::Timeout(Timeout::Connect) => no_connection(peer, "no answer in time"),
+        ureq::Error::Timeout(Timeout::Connect) => no_answer(peer),
         ureq::Error::Timeout(_) => {
-            Failure::link(Layer::Http, format!("no answer from {peer} within {limit:?}"))
+            let message = format!("no answer from {peer} within {limit:?}; raise timeout if it needs longer");
+            Failure::link(Layer::Http, message)
         }
         ureq::Error::Io(error) => io_failure(error, peer),
         ureq::Error::Rustls(error) => tls_failure(error, peer),
@@ -132,7 +133,7 @@ pub fn io_failure(error: &io::Error, peer: &Peer) -> Failure {
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkDown => {
             no_connection(peer, "there is no route to it; is the uplink of this gateway up?")
         }
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => no_connection(peer, "no answer in time"),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => no_answer(peer),
         _ => Failure::link(Layer::Tcp, format!("the connection to {peer} failed: {error}")),
     }
 }
@@ -148,7 +149,7 @@ fn stumble_failure(stumble: &Stumble, peer: &Peer) -> Failure {
         Stumble::LookupTimeout => no_address(peer, "no answer from DNS in time"),
         Stumble::LookupsHang => no_address(peer, "earlier lookups still wait for DNS"),
         Stumble::Connect(error) => io_failure(error, peer),
-        Stumble::ConnectTimeout => no_connection(peer, "no answer in time"),
+        Stumble::ConnectTimeout => no_answer(peer),
         Stumble::Tls(error) => tls_failure(error, peer),
         Stumble::HandshakeTimeout => {
             Failure::link(Layer::Tls, format!("{peer} took too long over the TLS handshake"))
@@ -158,7 +159,7 @@ fn stumble_failure(stumble: &Stumble, peer: &Peer) -> Failure {
 }
 
 /// The failure that an error of the handshake stands for.
-pub(super) fn handshake_failure(error: &io::Error, peer: &Peer) -> Failure {
+pub(crate) fn handshake_failure(error: &io::Error, peer: &Peer) -> Failure {
     match inner_tls(error) {
         Some(error) => tls_failure(error, peer),
         None => Failure::link(
@@ -185,6 +186,10 @@ fn no_address(peer: &Peer, why: &str) -> Failure {
         Layer::Dns,
         format!("no address for {}: {why}; check the name and this gateway's DNS", peer.host),
     )
+}
+
+fn no_answer(peer: &Peer) -> Failure {
+    no_connection(peer, "no answer in time: it or the link is down, or a firewall drops what we send")
 }
 
 fn no_connection(peer: &Peer, why: &str) -> Failure {
@@ -233,7 +238,8 @@ fn certificate_failure(error: &CertificateError, peer: &Peer) -> Failure {
             )
         }
         NotValidForNameContext { presented, .. } => {
-            let names = printable(&presented.join(", "));
+            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            let names = printable(&names.join(", "));
             format!("the certificate of {peer} is for another name: {names}; use that name in the URL")
         }
         NotValidForName => format!("the certificate of {peer} is for another name"),
@@ -247,6 +253,12 @@ fn certificate_failure(error: &CertificateError, peer: &Peer) -> Failure {
         other => format!("the certificate of {peer} can't be accepted: {}", printable(&other.to_string())),
     };
     Failure::link(Layer::Tls, sentence)
+}
+
+/// A name as webpki shows it, `DnsName("api.example")`, without what is around it.
+fn bare(name: &str) -> &str {
+    let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inside.unwrap_or(name).trim_matches('"')
 }
 
 /// Whether the certificate was checked against the floor instead of our clock, which then stands before it.

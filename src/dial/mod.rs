@@ -45,7 +45,7 @@ use crate::config::{self, Problem, Severity};
 
 pub(crate) use connector::HttpConnector;
 pub use failure::{Peer, http_failure, io_failure, tls_failure};
-pub(crate) use failure::{is_lookup, lookup_failure, was_reset};
+pub(crate) use failure::{handshake_failure, is_lookup, lookup_failure, was_reset};
 pub(crate) use limits::{BUFFER_BYTES, Limits};
 pub(crate) use resolver::Lookup;
 pub use tls::TlsSource;

@@ -68,7 +68,7 @@ fn listen(port: u16, report: mpsc::Sender<Publish>) {
 }
 
 /// The brokers: one for everybody, and one that wants a password where a user name is given, with TLS.
-pub(crate) struct FarEnds {
+pub(crate) struct Brokers {
     pub(crate) open: Mosquitto,
     pub(crate) guarded: Mosquitto,
     /// What they hear.
@@ -85,8 +85,8 @@ pub(crate) struct FarEnds {
     pub(crate) wss: u16,
 }
 
-impl FarEnds {
-    pub(crate) fn start(ca: &Authority, leaf: &Leaf) -> FarEnds {
+impl Brokers {
+    pub(crate) fn start(ca: &Authority, leaf: &Leaf) -> Brokers {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in [("ca.pem", &ca.pem()), ("server.pem", &leaf.cert), ("server.key", &leaf.key)] {
             std::fs::write(folder.path().join(name), text).unwrap();
@@ -115,7 +115,7 @@ impl FarEnds {
         let guarded = Mosquitto::start(folder, &extra, report.clone());
         let open = Mosquitto::start(tempfile::tempdir().unwrap(), "", report);
         let (proxy, asked) = tls_proxy::start(leaf, "x-amzn-mqtt-ca", open.port());
-        FarEnds {
+        Brokers {
             open,
             guarded,
             heard,

@@ -5,9 +5,13 @@
 
 #[path = "../../src/integration/testing/authority.rs"]
 mod authority;
+#[path = "../lane/bench.rs"]
+mod bench;
 mod brokers;
 #[path = "../../src/integration/testing/endpoint.rs"]
 mod endpoint;
+mod failures;
+mod far_ends;
 mod http_fields;
 mod mqtt_fields;
 #[path = "../support/mod.rs"]

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::Authority;
 use crate::authority::rsa_key;
-use crate::brokers::FarEnds;
+use crate::brokers::Brokers;
 use crate::support::{PATIENCE, integration};
 use crate::tls_proxy::Asked;
 use crate::world::{SECRET, World};
@@ -42,7 +42,7 @@ fn row(
     Row { name, url: url.to_owned(), keys: keys.to_owned(), topic, expected }
 }
 
-fn table(far: &FarEnds) -> Vec<Row> {
+fn table(far: &Brokers) -> Vec<Row> {
     let [open, plain, tls, mutual] = [far.open.port(), far.plain(), far.tls, far.mutual];
     let plain_url = format!("mqtt://127.0.0.1:{open}");
     let tls_url = format!("mqtts://localhost:{tls}");
@@ -234,7 +234,7 @@ fn table(far: &FarEnds) -> Vec<Row> {
 }
 
 /// The wills, which come when the agent is killed.
-fn wills(far: &FarEnds) -> Vec<Row> {
+fn wills(far: &Brokers) -> Vec<Row> {
     let url = format!("mqtt://127.0.0.1:{}", far.open.port());
     let will = |keys: &str| format!("topic = \"-\"\nwill = {{ {keys} }}");
     vec![
@@ -330,7 +330,7 @@ fn into_traditional(key: &Path) {
 }
 
 /// Takes what is heard until each of the topics is among it.
-fn hear(far: &FarEnds, rows: &[Row], heard: &mut HashMap<String, Publish>) {
+fn hear(far: &Brokers, rows: &[Row], heard: &mut HashMap<String, Publish>) {
     let missing = |heard: &HashMap<String, Publish>| {
         rows.iter().filter(|row| !heard.contains_key(row.topic)).map(|row| row.name).collect::<Vec<_>>()
     };
@@ -344,7 +344,7 @@ fn hear(far: &FarEnds, rows: &[Row], heard: &mut HashMap<String, Publish>) {
 #[test]
 fn every_field_does_what_it_says() {
     let ca = Authority::new("ours");
-    let far = FarEnds::start(&ca, &ca.leaf("localhost"));
+    let far = Brokers::start(&ca, &ca.leaf("localhost"));
     let (rows, wills) = (table(&far), wills(&far));
     let tables = rows.iter().chain(&wills).map(|row| {
         format!("[integration.{}]\ntype = \"mqtt\"\nurl = \"{}\"\n{}\n", row.name, row.url, row.keys)

@@ -264,6 +264,12 @@ async fn closed_connections_are_told_apart() {
     let second = world.seen.borrow().last_error.clone().unwrap();
     assert_eq!(second.layer.as_str(), "tcp", "{}", second.message);
     assert!(second.message.contains("closed the connection"), "{}", second.message);
+    fake.welcome().await.reset();
+    let other = |status: &packhorse::delivery::LaneStatus| status.last_error.as_ref() != Some(&second);
+    world.wait_for("it failed again", other).await;
+    let third = world.seen.borrow().last_error.clone().unwrap();
+    assert_eq!(third.layer.as_str(), "tcp", "{}", third.message);
+    assert!(third.message.contains("reset the connection"), "{}", third.message);
     world.stop().await;
 }
 
