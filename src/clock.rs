@@ -3,14 +3,18 @@
 //! A gateway without a battery starts in 1970 or at the time of its last shutdown, and NTP steps it later. So a moment is
 //! taken on two clocks at once: the wall clock, which people want, and `CLOCK_BOOTTIME`, which only ever goes forward.
 //! The wall clock is *trusted* when it lies past the release date of this program and has not been seen to step by more
-//! than [`STEP`] within [`STEP_WINDOW`] (RULES S22). Everything that needs time gets a [`Clock`], so that a test can hand
+//! than [`STEP`] within [`STEP_WINDOW`], or a time daemon says that it is right ([`is_synchronised`], RULES S22). Everything that needs time gets a [`Clock`], so that a test can hand
 //! over a [`ManualClock`] and turn its hands.
+
+mod synchronised;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::uplink::{Moment, TimeSource};
+
+pub use synchronised::is_synchronised;
 
 /// No clock that is right shows less: 2026-11-01 00:00 UTC, raised with each release. In microseconds since 1970.
 pub const RELEASE_FLOOR_US: i64 = 1_793_491_200_000_000;
@@ -152,7 +156,7 @@ impl Clock for SystemClock {
     }
 
     fn trusted(&self) -> bool {
-        wall_now_us() >= RELEASE_FLOOR_US && !self.stepped_lately()
+        wall_now_us() >= RELEASE_FLOOR_US && (!self.stepped_lately() || is_synchronised())
     }
 
     fn settled(&self) -> bool {
