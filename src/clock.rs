@@ -16,6 +16,7 @@
 
 mod boots;
 mod manual;
+mod synchronised;
 mod system;
 
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::uplink::{Moment, TimeSource};
 
 pub use boots::{Boots, Bounds, By, Dated, Offset, Quality};
 pub use manual::ManualClock;
+pub use synchronised::is_synchronised;
 pub use system::SystemClock;
 
 use boots::boot_us;

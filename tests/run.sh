@@ -64,3 +64,4 @@ fi
 say "tests"
 cargo test --locked
 cargo test --locked --features websocket --test mqtt websocket
+cargo test --locked --features gzip,websocket --test integrations fields

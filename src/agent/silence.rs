@@ -7,15 +7,23 @@ use std::time::Duration;
 use crate::control::status::StatusSource;
 use crate::printable::printable;
 
-/// How often is looked.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How often is looked: as often as the most talkative device should be heard, but no more often and no less often than this.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
 /// Looks for ever.
 pub(super) async fn watch(status: Arc<StatusSource>) {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(pause(&status)).await;
         look(&status);
     }
+}
+
+fn pause(status: &StatusSource) -> Duration {
+    // Nobody is expected before the spool is open.
+    let Some(delivering) = status.delivering() else { return LOOK_AT_MOST_EVERY };
+    let shortest = delivering.expected.iter().map(|(_, every)| *every).min();
+    shortest.unwrap_or(LOOK_AT_LEAST_EVERY).clamp(LOOK_AT_MOST_EVERY, LOOK_AT_LEAST_EVERY)
 }
 
 fn look(status: &StatusSource) {

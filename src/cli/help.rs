@@ -82,7 +82,8 @@ Usage: packhorse history [INTEGRATION] [--device NAME] [--since 2h] [--failed]
                          [--json] [--config FILE]
 
 The last attempts of each integration, from memory: one entry an uplink, with
-its last attempt. How many are kept says `[history] records` of the config.
+its last attempt, and one an outage of a broker: OFFLINE since when, or BACK
+again, and why. How many are kept says `[history] records` of the config.
 
   --device NAME   of this device alone: its name, DevEUI or DevAddr
   --since 2h      not older than that: 30m, 2h, 7d

@@ -43,7 +43,9 @@ fn table(entries: &[Value]) -> String {
             &cut(code, 6),
         ));
         if let Some(error) = entry.get("error").filter(|error| !error.is_null()) {
-            lines.push(format!("  {}: {}", text(error, "layer"), text(error, "message")));
+            let from = entry.get("since").map(|_| format!("from {} on, ", day_and_time(entry, "since")));
+            let (layer, message) = (text(error, "layer"), text(error, "message"));
+            lines.push(format!("  {}{layer}: {message}", from.unwrap_or_default()));
         }
         let notes = list(entry, "notes").iter().filter_map(Value::as_str);
         lines.extend(notes.map(|note| cut(&format!("  note: {note}"), WIDTH)));
@@ -78,9 +80,20 @@ mod tests {
             "response": { "code": "PUBACK", "body": "" }, "error": { "layer": "http", "message": "no\u{1b}[2J" },
             "notes": ["the body has null for {{decoded.level_cm}}, which this uplink does not have, and so on"],
         });
-        let table = table(&[entry]);
+        let outage = serde_json::json!({
+            "id": null, "time": "2026-11-23T21:00:00.000001Z", "since": "2026-11-23T20:30:00.000001Z",
+            "integration": "plant-broker", "status": "offline", "attempts": 57,
+            "error": { "layer": "tcp", "message": "no connection to h:1" },
+        });
+        let table = table(&[entry, outage]);
         assert!(table.lines().all(|line| line.chars().count() <= WIDTH), "{table}");
-        for part in ["11-23 20:21:03", "dead-letter", "1200", "PUBACK", "  http: no\n", "note: the body"] {
+        for part in ["11-23 20:21:03", "dead-letter", "1200", "PUBACK", "  http: no\n", "note: the body"]
+            .into_iter()
+            .chain([
+                "offline       57      -      -\n",
+                "  from 11-23 20:30:00 on, tcp: no connection to h:1\n",
+            ])
+        {
             assert!(table.contains(part), "{part} is missing in\n{table}");
         }
     }

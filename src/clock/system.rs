@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::boots::boot_us;
+use super::synchronised::is_synchronised;
 use super::{Boots, By, Clock, RELEASE_FLOOR_US, STEP, STEP_US, STEP_WINDOW};
 
 /// On a busy machine a thread may lose its turn between the looks at two clocks. Looks that are so close are one.
@@ -15,6 +16,7 @@ const LOOKS: usize = 10;
 /// The machine's clocks. The wall clock is trusted (RULES S22) on any of these grounds:
 ///
 /// - It agrees with the GPS of a concentrator, to [`STEP`].
+/// - It lies past the release date, and a time daemon says that it is right ([`is_synchronised`]).
 /// - It is *steady*: it lies past the release date of this program, has not been seen to step by more than [`STEP`] within
 ///   [`STEP_WINDOW`], and is not known to be wrong. That is known of a clock that came up before the last good time of the
 ///   boots before (a battery that is flat, a firmware that begins at its build date) for as long as nobody has set it.
@@ -115,7 +117,8 @@ impl Clock for SystemClock {
     }
 
     fn trusted(&self) -> bool {
-        self.is_steady() || self.agrees_with_gps()
+        let is_said_to_be = || wall_now_us() >= RELEASE_FLOOR_US && is_synchronised();
+        self.is_steady() || self.agrees_with_gps() || is_said_to_be()
     }
 
     fn settled(&self) -> bool {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::clock::rfc3339;
-use crate::history::{Entry, Standing};
+use crate::history::{Entry, Outage, Sent, Standing};
 use crate::spool::{DeadLetter, LossRange, ReplayReport};
 
 use super::api::put;
@@ -21,14 +21,24 @@ impl Filter {
     /// Those of one integration.
     pub(super) fn entries(&self, integration: &IntegrationStatus) -> Vec<Value> {
         let wanted = |entry: &&Entry| {
-            let is_late = self.since_us.is_none_or(|since| entry.time_us >= since);
-            let sender = &entry.exchange.device;
-            let is_theirs =
-                self.device.is_empty() || self.device.iter().any(|name| name.eq_ignore_ascii_case(sender));
-            is_late && is_theirs && (!self.failed || entry.error.is_some())
+            let is_late = self.since_us.is_none_or(|since| entry.time_us() >= since);
+            is_late && self.is_theirs(entry) && (!self.failed || entry.error().is_some())
         };
         let entries = integration.history.entries();
-        entries.iter().filter(wanted).map(|entry| self::entry(&integration.name, entry)).collect()
+        let shown = |entry: &Entry| match entry {
+            Entry::Uplink(sent) => self::sent(&integration.name, sent),
+            Entry::Outage(outage) => self::outage(&integration.name, outage),
+        };
+        entries.iter().filter(wanted).map(shown).collect()
+    }
+
+    /// No device has a part in an outage.
+    fn is_theirs(&self, entry: &Entry) -> bool {
+        let is_it = |sent: &Sent| {
+            let sender = &sent.exchange.device;
+            self.device.iter().any(|name| name.eq_ignore_ascii_case(sender))
+        };
+        self.device.is_empty() || matches!(entry, Entry::Uplink(sent) if is_it(sent))
     }
 }
 
@@ -40,25 +50,41 @@ pub(super) fn by_time(mut entries: Vec<Value>) -> Vec<Value> {
     entries
 }
 
-/// One entry.
-pub(crate) fn entry(integration: &str, entry: &Entry) -> Value {
-    let exchange = &entry.exchange;
+/// An uplink's attempts.
+fn sent(integration: &str, sent: &Sent) -> Value {
+    let exchange = &sent.exchange;
     let mut shown = Map::new();
-    put(&mut shown, "id", json!(entry.id.to_string()));
-    put(&mut shown, "time", json!(rfc3339(entry.time_us)));
+    put(&mut shown, "id", json!(sent.id.to_string()));
+    put(&mut shown, "time", json!(rfc3339(sent.time_us)));
     put(&mut shown, "integration", json!(integration));
     put(&mut shown, "device", json!(exchange.device));
-    put(&mut shown, "status", json!(entry.standing.as_str()));
-    put(&mut shown, "attempts", json!(entry.attempts));
+    put(&mut shown, "status", json!(sent.standing.as_str()));
+    put(&mut shown, "attempts", json!(sent.attempts));
     put(&mut shown, "duration_ms", json!(u64::try_from(exchange.took.as_millis()).unwrap_or(u64::MAX)));
-    put(&mut shown, "input", json!(entry.input));
+    put(&mut shown, "input", json!(sent.input));
     put(&mut shown, "request", json!({ "target": exchange.target, "body": exchange.body }));
     let response = exchange.code.as_ref().map(|code| json!({ "code": code, "body": exchange.answer }));
     put(&mut shown, "response", json!(response));
-    let error = entry.error.as_ref().map(|(layer, message)| json!({ "layer": layer, "message": message }));
-    put(&mut shown, "error", json!(error));
+    put(&mut shown, "error", json!(sent.error.as_ref().map(error)));
     put(&mut shown, "notes", json!(exchange.notes));
     Value::Object(shown)
+}
+
+/// A time without a connection, in the same words; it has no `id`, and `since`.
+fn outage(integration: &str, outage: &Outage) -> Value {
+    json!({
+        "id": null,
+        "time": rfc3339(outage.time_us),
+        "since": rfc3339(outage.since_us),
+        "integration": integration,
+        "status": outage.as_str(),
+        "attempts": outage.attempts,
+        "error": error(&outage.error),
+    })
+}
+
+fn error((layer, message): &crate::history::Error) -> Value {
+    json!({ "layer": layer, "message": message })
 }
 
 /// A dead letter, in the same words.

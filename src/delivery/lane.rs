@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, sleep_until};
 use crate::config::{OnReject, Order, Retry, Strategy};
-use crate::history::{Entry, Exchange, History, Standing};
+use crate::history::{Exchange, History, Sent, Standing};
 use crate::lorawan;
 use crate::spool::{Ledger, ReadError, RouteId, Settlement};
 use crate::uplink::{Kind, OrderKey, Uplink};
@@ -287,14 +287,14 @@ impl Lane {
         if exchange.device.is_empty() {
             exchange.device = lorawan::order_key(&lease.uplink).to_string();
         }
-        self.history.note(Entry {
+        self.history.note(Sent {
             id: lease.uplink.id,
             time_us: self.clock.wall_us(),
             input: input_of(&lease.uplink),
             standing,
             attempts: lease.attempt,
             exchange,
-            error: failure.map(|failure| (failure.layer.as_str(), failure.message.clone())),
+            error: failure.map(shown),
         });
     }
 
@@ -341,6 +341,7 @@ impl Lane {
 
     /// The integration as a whole failed (a connection that did not come about, or broke).
     pub fn failed(&mut self, failure: &Failure) {
+        self.history.note_offline(shown(failure), self.clock.wall_us());
         self.fail(failure, None);
     }
 
@@ -392,6 +393,7 @@ impl Lane {
     /// The far end is there. If it was away, what is in the log by now has waited.
     fn is_back(&mut self) {
         if std::mem::take(&mut self.was_away) {
+            self.history.note_back(self.clock.wall_us());
             self.window.reconnected();
         }
     }
@@ -570,6 +572,11 @@ fn input_of(uplink: &Uplink) -> String {
         Kind::App => String::from_utf8_lossy(&uplink.content).into_owned(),
         Kind::Lorawan | Kind::Join | Kind::Other => data_encoding::HEXLOWER.encode(&uplink.content),
     }
+}
+
+/// A failure as the history has it.
+fn shown(failure: &Failure) -> crate::history::Error {
+    (failure.layer.as_str(), failure.message.clone())
 }
 
 /// A closed spool means that the agent is stopping and nothing will come any more.

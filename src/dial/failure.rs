@@ -94,9 +94,10 @@ pub fn http_failure(error: &ureq::Error, peer: &Peer, limit: Duration, clock: &d
         },
         ureq::Error::HostNotFound => no_address(peer, "it has none"),
         ureq::Error::Timeout(Timeout::Resolve) => no_address(peer, "no answer from DNS in time"),
-        ureq::Error::Timeout(Timeout::Connect) => no_connection(peer, "no answer in time"),
+        ureq::Error::Timeout(Timeout::Connect) => no_answer(peer),
         ureq::Error::Timeout(_) => {
-            Failure::link(Layer::Http, format!("no answer from {peer} within {limit:?}"))
+            let message = format!("no answer from {peer} within {limit:?}; raise timeout if it needs longer");
+            Failure::link(Layer::Http, message)
         }
         ureq::Error::Io(error) => io_failure(error, peer, clock),
         ureq::Error::Rustls(error) => tls_failure(error, peer, clock),
@@ -125,18 +126,21 @@ pub fn io_failure(error: &io::Error, peer: &Peer, clock: &dyn Clock) -> Failure 
             peer,
             "it refused the connection: nothing listens on that port, or a firewall says no",
         ),
-        io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => {
+        io::ErrorKind::ConnectionReset => Failure::link(Layer::Tcp, was_reset(peer)),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
             Failure::link(Layer::Tcp, format!("{peer} closed the connection before it answered"))
         }
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkDown => {
             no_connection(peer, "there is no route to it; is the uplink of this gateway up?")
         }
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => no_connection(peer, "no answer in time"),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => no_answer(peer),
         _ => Failure::link(Layer::Tcp, format!("the connection to {peer} failed: {error}")),
     }
+}
+
+/// What a reset of an open connection says.
+pub(crate) fn was_reset(peer: &Peer) -> String {
+    format!("{peer} reset the connection: it crashed or was restarted, or a firewall in between cut it")
 }
 
 fn stumble_failure(stumble: &Stumble, peer: &Peer, clock: &dyn Clock) -> Failure {
@@ -145,7 +149,7 @@ fn stumble_failure(stumble: &Stumble, peer: &Peer, clock: &dyn Clock) -> Failure
         Stumble::LookupTimeout => no_address(peer, "no answer from DNS in time"),
         Stumble::LookupsHang => no_address(peer, "earlier lookups still wait for DNS"),
         Stumble::Connect(error) => io_failure(error, peer, clock),
-        Stumble::ConnectTimeout => no_connection(peer, "no answer in time"),
+        Stumble::ConnectTimeout => no_answer(peer),
         Stumble::Tls(error) => tls_failure(error, peer, clock),
         Stumble::HandshakeTimeout => {
             Failure::link(Layer::Tls, format!("{peer} took too long over the TLS handshake"))
@@ -155,7 +159,7 @@ fn stumble_failure(stumble: &Stumble, peer: &Peer, clock: &dyn Clock) -> Failure
 }
 
 /// The failure that an error of the handshake stands for.
-pub(super) fn handshake_failure(error: &io::Error, peer: &Peer, clock: &dyn Clock) -> Failure {
+pub(crate) fn handshake_failure(error: &io::Error, peer: &Peer, clock: &dyn Clock) -> Failure {
     match inner_tls(error) {
         Some(error) => tls_failure(error, peer, clock),
         None => Failure::link(
@@ -172,7 +176,7 @@ pub(crate) fn is_lookup(error: &io::Error) -> bool {
 }
 
 /// The failure that the resolver's words stand for.
-pub(super) fn lookup_failure(said: &str, peer: &Peer) -> Failure {
+pub(crate) fn lookup_failure(said: &str, peer: &Peer) -> Failure {
     no_address(peer, said.trim_start_matches("failed to lookup address information: "))
 }
 
@@ -182,6 +186,10 @@ fn no_address(peer: &Peer, why: &str) -> Failure {
         Layer::Dns,
         format!("no address for {}: {why}; check the name and this gateway's DNS", peer.host),
     )
+}
+
+fn no_answer(peer: &Peer) -> Failure {
+    no_connection(peer, "no answer in time: it or the link is down, or a firewall drops what we send")
 }
 
 fn no_connection(peer: &Peer, why: &str) -> Failure {
@@ -232,7 +240,8 @@ fn certificate_failure(error: &CertificateError, peer: &Peer, clock: &dyn Clock)
             )
         }
         NotValidForNameContext { presented, .. } => {
-            let names = printable(&presented.join(", "));
+            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            let names = printable(&names.join(", "));
             format!("the certificate of {peer} is for another name: {names}; use that name in the URL")
         }
         NotValidForName => format!("the certificate of {peer} is for another name"),
@@ -246,6 +255,12 @@ fn certificate_failure(error: &CertificateError, peer: &Peer, clock: &dyn Clock)
         other => format!("the certificate of {peer} can't be accepted: {}", printable(&other.to_string())),
     };
     Failure::link(Layer::Tls, sentence)
+}
+
+/// A name as webpki shows it, `DnsName("api.example")`, without what is around it.
+fn bare(name: &str) -> &str {
+    let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inside.unwrap_or(name).trim_matches('"')
 }
 
 fn doubtful_clock(peer: &Peer, what: &str) -> String {

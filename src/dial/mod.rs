@@ -44,8 +44,8 @@ use crate::clock::Clock;
 use crate::config::{self, Problem, Severity};
 
 pub(crate) use connector::HttpConnector;
-pub(crate) use failure::is_lookup;
 pub use failure::{Peer, http_failure, io_failure, tls_failure};
+pub(crate) use failure::{handshake_failure, is_lookup, lookup_failure, was_reset};
 pub(crate) use limits::{BUFFER_BYTES, Limits};
 pub(crate) use resolver::Lookup;
 pub use tls::TlsSource;

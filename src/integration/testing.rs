@@ -1,15 +1,14 @@
 //! What the tests of this room share: configurations made by hand, a certificate authority, and an endpoint.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod authority;
 mod endpoint;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-
+pub(crate) use authority::{Authority, Leaf, rsa_key};
 pub(crate) use endpoint::{Endpoint, Reply};
 
 use crate::clock::RELEASE_FLOOR_US;
@@ -81,58 +80,6 @@ pub(crate) fn http_of(integration: &mut Integration) -> &mut Http {
     match &mut integration.kind {
         IntegrationKind::Http(http) => http,
         IntegrationKind::Mqtt(_) => panic!("not an HTTP integration"),
-    }
-}
-
-/// A certificate authority of the test's own.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate with its key, as PEM.
-pub(crate) struct Leaf {
-    pub(crate) cert: String,
-    pub(crate) key: String,
-}
-
-impl Authority {
-    pub(crate) fn new(name: &str) -> Authority {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    pub(crate) fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    pub(crate) fn der(&self) -> CertificateDer<'static> {
-        self.0.der().clone()
-    }
-
-    pub(crate) fn leaf(&self, name: &str) -> Leaf {
-        self.leaf_of(CertificateParams::new(vec![name.to_owned()]).unwrap())
-    }
-
-    /// Valid from the first of January of `from` to that of `to`.
-    pub(crate) fn leaf_between(&self, name: &str, from: i32, to: i32) -> Leaf {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.not_before = rcgen::date_time_ymd(from, 1, 1);
-        params.not_after = rcgen::date_time_ymd(to, 1, 1);
-        self.leaf_of(params)
-    }
-
-    fn leaf_of(&self, params: CertificateParams) -> Leaf {
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.0).unwrap();
-        Leaf { cert: cert.pem(), key: key.serialize_pem() }
-    }
-}
-
-impl Leaf {
-    pub(crate) fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        use rustls_pki_types::pem::PemObject as _;
-        let chain = vec![CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()];
-        (chain, PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap())
     }
 }
 

@@ -1,9 +1,18 @@
-//! How one variant of an integration's uplinks is made (RULES S5).
+//! How one variant of an integration's uplinks is made (RULES S5), and how long an uplink was held until it is.
 
+use crate::clock::Clock;
 use crate::config::{self, Problem};
 use crate::flow::Variant;
 use crate::render::{Meaning, Renderer, Snapshot};
+use crate::spool;
 use crate::uplink::Uplink;
+
+/// How long an uplink was held so far, in whole milliseconds: `X-Hold-Ms` over HTTP, `hold_ms` in MQTT 5. `None` where
+/// nobody can know: it was heard before a reboot, and the clock is not to be believed (RULES S2).
+pub(super) fn hold_ms(uplink: &Uplink, clock: &dyn Clock) -> Option<u64> {
+    let age = spool::age(uplink, clock)?;
+    Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+}
 
 /// One variant, ready to be made.
 #[derive(Clone, Debug)]

@@ -96,6 +96,7 @@ pub use open::{Backend, Deaths, OpenBackend, OpenError, SetAside};
 pub use operator::Operator;
 pub use record::Entry;
 pub use replay::{ReplayReport, ReplayView};
+pub use retention::age;
 pub use settings::Settings;
 pub use settled::{MAX_RANGES, Settled};
 pub use store::{RouteId, Totals};

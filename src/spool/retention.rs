@@ -6,7 +6,7 @@ use std::time::Duration;
 use redb::ReadableTable;
 
 use crate::clock::Clock;
-use crate::uplink::TimeSource;
+use crate::uplink::{Moment, TimeSource, Uplink};
 
 use super::account::Loss;
 use super::record::{self, Outline};
@@ -56,9 +56,18 @@ impl Round<'_> {
     }
 }
 
+/// How long ago an uplink was heard, if anybody can know.
+pub fn age(uplink: &Uplink, clock: &dyn Clock) -> Option<Duration> {
+    clock.age(uplink.at, is_trusted(uplink.at, uplink.flags.clock_trusted))
+}
+
+fn is_trusted(at: Moment, clock_trusted: bool) -> bool {
+    clock_trusted || at.source == TimeSource::Gps
+}
+
 impl Outline {
     pub(super) fn is_time_trusted(&self) -> bool {
-        self.clock_trusted || self.at.source == TimeSource::Gps
+        is_trusted(self.at, self.clock_trusted)
     }
 
     /// How old it is, if anybody can know.

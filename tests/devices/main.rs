@@ -6,6 +6,7 @@ mod copies;
 mod directory;
 mod failover;
 mod flows;
+mod overdue;
 mod sessions;
 #[path = "../support/mod.rs"]
 mod support;

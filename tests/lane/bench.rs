@@ -45,6 +45,8 @@ pub(crate) struct Bench {
     pub(crate) order: Order,
     pub(crate) replay_rate: u32,
     pub(crate) keep_delivered: Duration,
+    /// What our lane notes.
+    pub(crate) history: History,
     made: u128,
 }
 
@@ -67,6 +69,7 @@ impl Bench {
             order: Order::OldestFirst,
             replay_rate: 0,
             keep_delivered: Duration::ZERO,
+            history: History::new(100),
             made: 0,
         };
         bench.open().await;
@@ -138,7 +141,7 @@ impl Bench {
             order: self.order,
             replay_rate: self.replay_rate,
             variant_of: self.variant_of.clone(),
-            history: History::new(100),
+            history: if to == To::Us { self.history.clone() } else { History::new(100) },
         };
         Lane::new(settings, self.ledger(to), self.clock.clone(), self.link_up.clone())
     }

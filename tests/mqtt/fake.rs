@@ -134,6 +134,11 @@ impl Peer {
         self.send(&bytes).await;
     }
 
+    /// Ends the connection without a goodbye.
+    pub(crate) fn reset(self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+
     /// PUBACK (0x40), PUBREC (0x50) or PUBCOMP (0x70) with a reason, MQTT 5, and with words if there are any.
     pub(crate) async fn answer(&mut self, kind: u8, packet_id: u16, reason: u8, words: &str) {
         let [high, low] = packet_id.to_be_bytes();

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use packhorse::clock::Clock;
 use packhorse::delivery::State;
+use packhorse::history::Entry;
 use tokio::time::Instant;
 
 use crate::bench::{To, devices, ours};
@@ -262,6 +264,49 @@ async fn closed_connections_are_told_apart() {
     let second = world.seen.borrow().last_error.clone().unwrap();
     assert_eq!(second.layer.as_str(), "tcp", "{}", second.message);
     assert!(second.message.contains("closed the connection"), "{}", second.message);
+    fake.welcome().await.reset();
+    let other = |status: &packhorse::delivery::LaneStatus| status.last_error.as_ref() != Some(&second);
+    world.wait_for("it failed again", other).await;
+    let third = world.seen.borrow().last_error.clone().unwrap();
+    assert_eq!(third.layer.as_str(), "tcp", "{}", third.message);
+    assert!(third.message.contains("reset the connection"), "{}", third.message);
+    world.stop().await;
+}
+
+/// A broker that is away shows in the history, be there an uplink or not: since when, how often it was tried, why, and that
+/// it is back.
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_one_entry_of_the_history() {
+    let outages = |world: &World| {
+        let entries = world.bench.history.entries().into_iter();
+        let outages = entries.filter_map(|it| if let Entry::Outage(it) = it { Some(it) } else { None });
+        outages.collect::<Vec<_>>()
+    };
+    let fake = Fake::listen().await;
+    let mut world = World::start_here(fake.port(), "", &[]).await;
+    let start = world.bench.clock.wall_us();
+    for _ in 0..3 {
+        let now = world.bench.clock.wall_us();
+        drop(fake.answer(3).await);
+        let failed_now = |status: &packhorse::delivery::LaneStatus| {
+            status.last_error.as_ref().is_some_and(|error| error.at_us == now)
+        };
+        world.wait_for("it failed", failed_now).await;
+        world.bench.clock.advance(Duration::from_secs(60));
+    }
+    let minutes = |from: i64, to: i64| (start + from * 60_000_000, start + to * 60_000_000);
+    let [outage] = &outages(&world)[..] else { panic!("{:?}", outages(&world)) };
+    assert_eq!((outage.as_str(), outage.attempts), ("offline", 3));
+    assert_eq!((outage.since_us, outage.time_us), minutes(0, 2));
+    assert_eq!(outage.error.0, "mqtt");
+    assert!(outage.error.1.contains("CONNACK 3"), "{}", outage.error.1);
+
+    let peer = fake.welcome().await;
+    world.wait_for_state(State::Active).await;
+    let [outage] = &outages(&world)[..] else { panic!("{:?}", outages(&world)) };
+    assert_eq!((outage.as_str(), outage.attempts), ("back", 3));
+    assert_eq!((outage.since_us, outage.time_us), minutes(0, 3));
+    drop(peer);
     world.stop().await;
 }
 

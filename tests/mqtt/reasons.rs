@@ -200,15 +200,16 @@ async fn the_reason_of_a_disconnect_is_named() {
 async fn properties_say_what_is_about_the_sending() {
     let fake = Fake::listen().await;
     let world = World::start_here(fake.port(), V5, &devices(&[1])).await;
-    for attempt in ["1", "2"] {
+    for (attempt, hold_ms) in [("1", "0"), ("2", "1500")] {
         let mut peer = fake.welcome().await;
         let packet_id = peer.publishes(1).await[0].0;
         let own =
             |name: &str| peer.properties.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
         assert_eq!(own("id"), Some("00000000-0000-0000-0000-000000000000"));
-        assert_eq!(own("attempt"), Some(attempt));
+        assert_eq!((own("attempt"), own("hold_ms")), (Some(attempt), Some(hold_ms)));
         assert_eq!(own("content-type"), Some("application/json"));
-        assert_eq!(peer.properties.len(), 3);
+        assert_eq!(peer.properties.len(), 4);
+        world.bench.clock.advance(Duration::from_millis(1_500));
         if attempt == "2" {
             peer.puback(packet_id).await;
         }
@@ -221,12 +222,13 @@ async fn properties_say_what_is_about_the_sending() {
 #[tokio::test]
 async fn what_is_too_large_for_this_broker_is_never_sent() {
     let fake = Fake::listen().await;
-    // Fixed header 3, topic 9, packet id 2, and the properties: length 1, content type 19, id 43, attempt 13.
-    let overhead = 3 + 9 + 2 + 1 + 19 + 43 + 13 + BODY_OVERHEAD;
+    // Fixed header 3, topic 9, packet id 2, and the properties: length 1, content type 19, id 43, attempt 13, hold_ms 13.
+    let overhead = 3 + 9 + 2 + 1 + 19 + 43 + 13 + 13 + BODY_OVERHEAD;
     let max = overhead + 2 * 50;
     let backlog = [(1, 50), (1, 51), (2, 20)];
     let world = World::start_here(fake.port(), V5, &backlog).await;
-    let mut peer = fake.welcome_with(&[0x27, 0, 0, 0, u8::try_from(max).unwrap()]).await;
+    let [high, low] = u16::try_from(max).unwrap().to_be_bytes();
+    let mut peer = fake.welcome_with(&[0x27, 0, 0, high, low]).await;
     for record in [0, 2] {
         let (packet_id, got) = peer.publishes(1).await[0];
         assert_eq!(got, record);

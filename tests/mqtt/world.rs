@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use packhorse::clock::{Clock, SystemClock};
+use packhorse::clock::Clock;
 use packhorse::config::Config;
 use packhorse::delivery::{LaneStatus, Ordering, State, Stopper};
 use packhorse::dial::Dial;
@@ -124,7 +124,7 @@ fn make(
          topic = \"up/{{{{gateway.name}}}}\"\nbody = '{BODY}'\nmax_inflight = {WINDOW}\nretry.initial = \"50ms\"\nretry.max = \"50ms\"\n{keys}"
     );
     let config = Config::parse(&text, Path::new("/nowhere/packhorse.toml")).unwrap().config;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let clock: Arc<dyn Clock> = bench.clock.clone();
     let integration = &config.integrations[0];
     let client = {
         let interpreter = Interpreter::plain(&config.gateway.name);

@@ -86,6 +86,27 @@ fn what_is_bad_is_exit_1_with_the_next_step() {
     assert!(lane["next"].as_str().unwrap().contains("packhorse kick"), "{lane}");
 }
 
+/// RULES S22: what the kernel says of its clock is told, and that nobody asked it is not a fault.
+#[test]
+fn the_kernel_is_asked_about_its_clock() {
+    let mut world = World::new();
+    world.away = "";
+    std::fs::write(world.file(), world.config()).unwrap();
+    let clock = |world: &World| check(&doctor(world).1, "clock").clone();
+    assert_eq!(clock(&world)["level"], "ok", "nobody can ask it here");
+    world.clock_is_synchronised("yes");
+    let synchronised = clock(&world);
+    assert_eq!(
+        (&synchronised["level"], message(&synchronised).ends_with("Z, synchronised")),
+        (&"ok".into(), true)
+    );
+    world.clock_is_synchronised("no");
+    let adrift = clock(&world);
+    assert_eq!(adrift["level"], "warn");
+    assert!(message(&adrift).contains("follows no time server"), "{adrift}");
+    assert!(adrift["next"].as_str().unwrap().contains("timedatectl"), "{adrift}");
+}
+
 #[test]
 fn a_config_that_can_not_run_is_bad() {
     let world = World::new();

@@ -1,6 +1,7 @@
 //! A gateway with two HTTP integrations: one whose endpoint does what the test wants, one with nobody at the far end.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
@@ -75,6 +76,15 @@ impl World {
         )
     }
 
+    /// Makes up a `timedatectl` that says whether the kernel's clock is synchronised. Without one nobody says anything.
+    pub(crate) fn clock_is_synchronised(&self, word: &str) {
+        let bin = self.folder.path().join("bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        let program = bin.join("timedatectl");
+        std::fs::write(&program, format!("#!/bin/sh\necho {word}\n")).unwrap();
+        std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("packhorse.toml")
     }
@@ -93,6 +103,7 @@ impl World {
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_packhorse"));
         command.args(words).arg("--config").arg(self.file()).stdin(Stdio::null());
+        command.env("PATH", self.folder.path().join("bin"));
         command
     }
 

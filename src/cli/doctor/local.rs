@@ -8,14 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::clock::{Clock, RELEASE_FLOOR_US, SystemClock, rfc3339};
+use crate::clock::{Clock, RELEASE_FLOOR_US, SystemClock, is_synchronised, rfc3339};
 use crate::config::{Config, Durability};
 
 use super::super::table::size;
-use super::Finding;
-
-/// What systemd-timesyncd leaves once the clock was set.
-const TIME_WAS_SET: &str = "/run/systemd/timesync/synchronized";
+use super::{Finding, kernel};
 
 /// A forced write that takes longer wears on everything that waits for it.
 const SLOW_SYNC: Duration = Duration::from_millis(500);
@@ -36,7 +33,7 @@ pub(super) fn clock(status: Option<&Value>) -> Finding {
         let says = format!("{now}Z: that is before this program was made; {dated}");
         return Finding::bad("clock", says, "set it, and see that NTP reaches its server: timedatectl");
     }
-    match (Path::new(TIME_WAS_SET).exists(), trusted) {
+    match (kernel::is_synchronised().or(is_synchronised().then_some(true)), trusted) {
         (_, Some(false)) => Finding::warn(
             "clock",
             format!(
@@ -44,9 +41,14 @@ pub(super) fn clock(status: Option<&Value>) -> Finding {
             ),
             "10 minutes after NTP has set it it is trusted; if that never happens, look at NTP: timedatectl",
         ),
-        (true, _) => Finding::ok("clock", format!("{now}Z, set by NTP")),
-        (false, Some(true)) => Finding::ok("clock", format!("{now}Z, steady")),
-        (false, None) => Finding::ok("clock", format!("{now}Z, plausible; no word from NTP or the agent")),
+        (Some(true), _) => Finding::ok("clock", format!("{now}Z, synchronised")),
+        (Some(false), _) => Finding::warn(
+            "clock",
+            format!("{now}Z, but the kernel says that it follows no time server"),
+            "start NTP, and see that it reaches its server: timedatectl, chronyc tracking, ntpd",
+        ),
+        (None, Some(true)) => Finding::ok("clock", format!("{now}Z, steady; no word from NTP")),
+        (None, None) => Finding::ok("clock", format!("{now}Z, plausible; no word from NTP or the agent")),
     }
 }
 

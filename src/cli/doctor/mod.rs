@@ -3,6 +3,7 @@
 
 mod asked;
 mod far;
+mod kernel;
 mod local;
 
 use std::path::Path;

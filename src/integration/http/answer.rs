@@ -50,8 +50,11 @@ impl Answer {
             400 | 413 | 422 => Blame::Record,
             _ => Blame::Endpoint,
         };
-        let message =
-            format!("{host} answered {}{}{}", self.status, self.said(), next_step(code, integration));
+        let next_step = match (blame, self.retry_after) {
+            (Blame::Link { .. }, Some(wait)) => format!("; it asks to be left alone for {wait:?}"),
+            _ => next_step(code, integration),
+        };
+        let message = format!("{host} answered {}{}{next_step}", self.status, self.said());
         Outcome::Failed(Failure { layer: Layer::Http, blame, message })
     }
 
@@ -138,7 +141,7 @@ mod tests {
         for (code, message) in [
             (400, "api.example.com answered 400 Bad Request: sorry"),
             (401, "api.example.com answered 401 Unauthorized: sorry; check [integration.api.auth]"),
-            (503, "api.example.com answered 503 Service Unavailable: sorry"),
+            (503, "api.example.com answered 503 Service Unavailable: sorry; it asks to be left alone for 7s"),
             (
                 302,
                 "api.example.com answered 302 Found to http://portal/login; redirects are not followed: a captive \

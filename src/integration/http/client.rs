@@ -17,7 +17,7 @@ use super::answer::{Answer, retry_after};
 use super::batch::{Batched, Member};
 use super::compress;
 use super::kept;
-use super::request::RequestMaker;
+use super::request::{Attempt, RequestMaker};
 use super::target::Target;
 use crate::clock::Clock;
 use crate::config::{Integration, IntegrationKind, Problem, SuccessCodes, Tls};
@@ -27,6 +27,7 @@ use crate::dial::reach::Reach;
 use crate::dial::{Dial, HttpConnector, Limits, Peer, http_failure};
 use crate::flow::Variant;
 use crate::history::Exchange;
+use crate::integration::way::hold_ms;
 use crate::printable::printable;
 use crate::render::{Interpreter, Meaning};
 use crate::uplink::Uplink;
@@ -128,7 +129,7 @@ impl HttpClient {
             Meaning::Message(message) => message,
             Meaning::Dropped => return Outcome::Filtered.into(),
         };
-        let made = match self.requests.make(way, &message, sending) {
+        let made = match self.requests.make(way, &message, sending, self.attempt(sending)) {
             Ok(made) => made,
             Err(failure) => {
                 let exchange = Exchange { device: message.shown_device(), ..Exchange::default() };
@@ -197,10 +198,10 @@ impl HttpClient {
             });
         }
         let size = messages.len();
-        let attempt = batch.first().map_or(1, |first| first.attempt);
-        if size == 0 {
+        let (Some(first), 1..) = (batch.first(), size) else {
             return Batched { members, outcome: None, status: None };
-        }
+        };
+        let attempt = self.attempt(first);
         let started = Instant::now();
         let hide = |foreign: &str| messages.iter().fold(foreign.to_owned(), |text, it| it.hide(&text));
         let mut answer = None;
@@ -290,6 +291,10 @@ impl HttpClient {
 
     fn unanswered(&self, error: &ureq::Error) -> Failure {
         http_failure(error, &self.peer, self.limits.timeout, &*self.clock)
+    }
+
+    fn attempt(&self, sending: &Sending<'_>) -> Attempt {
+        Attempt { number: sending.attempt, hold_ms: hold_ms(sending.uplink, &*self.clock) }
     }
 
     fn judged(&self, answer: &Answer) -> Outcome {

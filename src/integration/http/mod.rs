@@ -20,7 +20,8 @@
 //! Its invariants:
 //! - Delivered means that a status among `success_codes` was read. Redirects are not followed and no proxy is asked,
 //!   so no stranger can answer for the endpoint.
-//! - The id of an uplink is on every attempt (`Idempotency-Key`); only `X-Attempt` tells attempts apart.
+//! - The id of an uplink is on every attempt (`Idempotency-Key`); only `X-Attempt` and `X-Hold-Ms`, how long it was held,
+//!   tell attempts apart.
 //! - An attempt ends within `timeout`, whatever the far end does, and holds a bounded amount of memory. Where a token must
 //!   be had first, that may take as long again.
 //! - What a [`Failure`] repeats of an answer has no control characters (RULES S37)

@@ -37,6 +37,15 @@ pub(super) struct Made {
     pub(super) exchange: Exchange,
 }
 
+/// What is about the attempt and not about the uplink: in headers and in no body, so that every attempt has the same.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt {
+    /// From 1.
+    pub(super) number: u32,
+    /// How long the uplink was held, the first of a batch; see [`hold_ms`](crate::integration::way::hold_ms).
+    pub(super) hold_ms: Option<u64>,
+}
+
 /// Makes the requests of one integration. Holds secrets, so it has no `Debug`.
 pub(super) struct RequestMaker {
     method: http::Method,
@@ -104,13 +113,14 @@ impl RequestMaker {
         way: &Way,
         message: &Message<'_>,
         sending: &Sending<'_>,
+        attempt: Attempt,
     ) -> Result<Made, Failure> {
         let body = way.renderer.body(message)?;
         let is_fixed = self.url.is_static() && self.headers.iter().all(|(_, value)| value.is_static());
         let context = if is_fixed { serde_json::Value::Null } else { message.context() };
 
         let key = way.key(sending.uplink, sending.extra);
-        let mut request = self.assemble(body.bytes, &body.content_type, key, sending.attempt, &context)?;
+        let mut request = self.assemble(body.bytes, &body.content_type, key, attempt, &context)?;
         let shown_url = message.hide(&self.hide(&request.uri().to_string()));
         // Whoever tests wants all of it; there is no room for it in the history.
         let (headers, body_shown) = match message.uplink.flags.simulated {
@@ -138,7 +148,7 @@ impl RequestMaker {
         &self,
         body: BatchBody,
         gateway: &str,
-        attempt: u32,
+        attempt: Attempt,
     ) -> Result<Request<Vec<u8>>, Failure> {
         let context = serde_json::json!({ "gateway": { "name": gateway } });
         let (bytes, content_type, key) = body.finish();
@@ -150,13 +160,16 @@ impl RequestMaker {
         body: Vec<u8>,
         content_type: &str,
         key: String,
-        attempt: u32,
+        attempt: Attempt,
         context: &serde_json::Value,
     ) -> Result<Request<Vec<u8>>, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, value(content_type.to_owned(), "Content-Type")?);
         headers.insert("idempotency-key", value(key, "Idempotency-Key")?);
-        headers.insert("x-attempt", HeaderValue::from(attempt));
+        headers.insert("x-attempt", HeaderValue::from(attempt.number));
+        if let Some(hold_ms) = attempt.hold_ms {
+            headers.insert("x-hold-ms", HeaderValue::from(hold_ms));
+        }
         for (name, template) in &self.headers {
             let rendered = template.render(context).map_err(unrenderable)?;
             headers.insert(name.clone(), value(rendered, name.as_str())?);

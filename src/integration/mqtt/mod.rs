@@ -4,8 +4,8 @@
 //! loop outlives a connection, and can stop publishing for good after acknowledgements out of order. So every connection
 //! gets a new client and a new event loop ([`session`]), nothing is ever left in the library for the next one, and a
 //! record that was not acknowledged goes back to its lane. Both versions are the same to a session ([`wire`]); MQTT 5 can
-//! say why it refuses something, which decides what becomes of it, and carries `id`, `attempt` and the rest of what is
-//! about the sending and not about the uplink as user properties.
+//! say why it refuses something, which decides what becomes of it, and carries `id`, `attempt`, `hold_ms` and the rest of what
+//! is about the sending and not about the uplink as user properties.
 //!
 //! # The life of a connection
 //!
@@ -47,7 +47,7 @@ use crate::dial::{Dial, Peer, TlsSource};
 use crate::flow::Variant;
 use crate::history::Exchange;
 use crate::integration::platform::Platform;
-use crate::integration::way::Way;
+use crate::integration::way::{Way, hold_ms};
 use crate::render::{Interpreter, Meaning, Message, Purpose, Template};
 
 use login::Login;
@@ -236,7 +236,10 @@ impl Mqtt {
             notes: message.notes(body.warnings),
             ..Exchange::default()
         };
-        let properties = self.is_v5.then(|| properties(way, sending, message, body.content_type.to_string()));
+        let properties = self.is_v5.then(|| Properties {
+            content_type: body.content_type.to_string(),
+            user: user_properties(way, sending, message, &*self.clock),
+        });
         let (qos, retain) = (sending.terms.qos(self.qos), self.retain);
         let publication = Publication { topic, payload: body.bytes, qos, retain, properties };
         let (size, limit) = (packet_bytes(self.is_v5, &publication), sending.terms.max_packet_bytes);
@@ -250,15 +253,21 @@ impl Mqtt {
 }
 
 /// What is about this sending of an uplink and not about the uplink: in no body, so that every attempt has the same.
-fn properties(way: &Way, sending: Sending, message: &Message<'_>, content_type: String) -> Properties {
+fn user_properties(
+    way: &Way,
+    sending: Sending,
+    message: &Message<'_>,
+    clock: &dyn Clock,
+) -> Vec<(&'static str, String)> {
     let flags = message.uplink.flags;
     let so = |name: &'static str, is_so: bool| is_so.then(|| (name, "true".to_owned()));
     let mut user =
         vec![("id", way.key(message.uplink, sending.extra)), ("attempt", sending.attempt.to_string())];
+    user.extend(hold_ms(message.uplink, clock).map(|ms| ("hold_ms", ms.to_string())));
     user.extend(so("replay", message.replay));
     user.extend(so("retransmission", flags.retransmission));
     user.extend(so("simulated", flags.simulated));
-    Properties { content_type, user }
+    user
 }
 
 /// What a publication depends on beside its uplink.

@@ -1,4 +1,5 @@
-//! An HTTP/1.1 endpoint on a loopback port, in clear or with TLS, that answers what it is told to.
+//! An HTTP/1.1 endpoint on a loopback port, in clear or with TLS, that answers what it is told to. Shared with the tests that
+//! run the real binary (`tests/integrations`).
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -6,11 +7,15 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustls::server::WebPkiClientVerifier;
 use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use super::{Authority, Leaf};
+
+/// Long enough that only a broken agent runs into it.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How the endpoint answers one request.
 #[derive(Clone, Debug)]
@@ -21,6 +26,8 @@ pub(crate) enum Reply {
     Last(String),
     /// Not at all, until the client gives up.
     Silence,
+    /// With a reset of the connection.
+    Reset,
 }
 
 impl Reply {
@@ -37,6 +44,9 @@ pub(crate) struct Received {
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// When.
+    #[allow(dead_code, reason = "read by the tests that run the real binary")]
+    pub(crate) at: Instant,
     /// Counts connections from 0.
     pub(crate) connection: usize,
     /// `None`: in clear.
@@ -50,6 +60,10 @@ pub(crate) struct Session {
     pub(crate) resumed: bool,
     /// The protocol chosen by ALPN.
     pub(crate) protocol: Option<String>,
+    /// The name that was asked for (SNI).
+    pub(crate) server_name: Option<String>,
+    /// The client showed a certificate that was good.
+    pub(crate) has_client_certificate: bool,
 }
 
 impl Received {
@@ -121,7 +135,7 @@ impl Endpoint {
 
     /// The next request; waits for it.
     pub(crate) fn received(&self) -> Received {
-        self.received.recv().unwrap()
+        self.received.recv_timeout(PATIENCE).unwrap()
     }
 
     /// Whether anything else has arrived.
@@ -140,8 +154,8 @@ impl Drop for Endpoint {
 
 impl Script {
     fn serve(&self, connection: usize, stream: TcpStream) {
-        let Some(tls) = &self.tls else { return self.converse(connection, None, stream) };
         let mut socket = stream.try_clone().unwrap();
+        let Some(tls) = &self.tls else { return self.converse(connection, None, &socket, stream) };
         let mut conn = ServerConnection::new(Arc::clone(tls)).unwrap();
         let mut sock = stream;
         while conn.is_handshaking() {
@@ -155,11 +169,19 @@ impl Script {
         let session = Session {
             resumed: conn.handshake_kind() == Some(HandshakeKind::Resumed),
             protocol: conn.alpn_protocol().map(|name| String::from_utf8(name.to_vec()).unwrap()),
+            server_name: conn.server_name().map(str::to_owned),
+            has_client_certificate: conn.peer_certificates().is_some(),
         };
-        self.converse(connection, Some(session), StreamOwned::new(conn, sock));
+        self.converse(connection, Some(session), &socket, StreamOwned::new(conn, sock));
     }
 
-    fn converse(&self, connection: usize, tls: Option<Session>, stream: impl Read + Write) {
+    fn converse(
+        &self,
+        connection: usize,
+        tls: Option<Session>,
+        socket: &TcpStream,
+        stream: impl Read + Write,
+    ) {
         let mut stream = BufReader::new(stream);
         while let Some(request) = receive(&mut stream, connection, tls.clone()) {
             let _ = self.report.send(request);
@@ -169,6 +191,11 @@ impl Script {
                 Reply::Last(text) => (text, true),
                 Reply::Silence => {
                     let _ = stream.read_to_end(&mut Vec::new());
+                    return;
+                }
+                Reply::Reset => {
+                    let at_once = Some(Duration::ZERO);
+                    rustix::net::sockopt::set_socket_linger(socket, at_once).unwrap();
                     return;
                 }
             };
@@ -191,7 +218,7 @@ fn receive(stream: &mut impl BufRead, connection: usize, tls: Option<Session>) -
     while let Some((name, value)) = next()?.split_once(": ") {
         headers.push((name.to_ascii_lowercase(), value.to_owned()));
     }
-    let mut received = Received { line, headers, body: Vec::new(), connection, tls };
+    let mut received = Received { line, headers, body: Vec::new(), at: Instant::now(), connection, tls };
     let length = received.header("content-length").map_or(0, |text| text.parse().unwrap());
     received.body = vec![0; length];
     stream.read_exact(&mut received.body).ok()?;

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
@@ -13,24 +13,13 @@ use crate::delivery::outcome::{Blame, Layer};
 use crate::dial::Dial;
 use crate::flow::Variant;
 use crate::integration::http::HttpClient;
-use crate::integration::testing::{Authority, Endpoint, Reply, http_integration, secret, spot, write};
+use crate::integration::testing::{
+    Authority, Endpoint, Reply, http_integration, rsa_key, secret, spot, write,
+};
 use crate::render::Interpreter;
 
 const EMAIL: &str = "gateway@farm.iam.gserviceaccount.com";
 const LINK: Blame = Blame::Link { retry_after: None };
-
-/// Makes an RSA key with OpenSSL.
-fn rsa_key(folder: &Path, bits: u32) -> String {
-    let path = folder.join("key.pem");
-    let size = format!("rsa_keygen_bits:{bits}");
-    let made = Command::new("openssl")
-        .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", &size, "-out"])
-        .arg(&path)
-        .stderr(Stdio::null())
-        .status();
-    assert!(made.unwrap().success());
-    std::fs::read_to_string(path).unwrap()
-}
 
 fn key_file(private_key: &str, token_uri: &str) -> Value {
     json!({

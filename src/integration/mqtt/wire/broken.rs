@@ -59,23 +59,34 @@ impl Place {
     pub(super) fn io(&self, error: &io::Error) -> Broken {
         let Place { peer, clock, connected, doubt } = self;
         match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted if !connected => Broken::other(
-                Failure::link(Layer::Mqtt, format!("{peer} closed the connection before CONNACK; {doubt}")),
-            ),
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset => {
-                let failure = Failure::link(Layer::Tcp, format!("{peer} closed the connection"));
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+                if !connected =>
+            {
+                let message = format!("{peer} closed the connection before CONNACK; {doubt}");
+                Broken::other(Failure::link(Layer::Mqtt, message))
+            }
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted => self.closed_by_peer(),
+            io::ErrorKind::ConnectionReset => {
+                let failure = Failure::link(Layer::Tcp, dial::was_reset(peer));
                 Broken { failure, cause: self.closed() }
             }
-            _ if dial::is_lookup(error) => {
-                Broken::other(Failure::link(Layer::Dns, format!("no address for {}: {error}", peer.host)))
-            }
+            _ if dial::is_lookup(error) => Broken::other(dial::lookup_failure(&error.to_string(), peer)),
+            // The codec's: the connection ended within what was to be a packet.
+            io::ErrorKind::Other if !connected => self.no_connack(),
+            io::ErrorKind::Other => self.closed_by_peer(),
             io::ErrorKind::BrokenPipe => {
                 Broken { failure: dial::io_failure(error, peer, &**clock), cause: self.closed() }
             }
             _ => Broken::other(dial::io_failure(error, peer, &**clock)),
         }
+    }
+
+    fn closed_by_peer(&self) -> Broken {
+        let failure = Failure::link(Layer::Tcp, format!("{} closed the connection", self.peer));
+        Broken { failure, cause: self.closed() }
     }
 
     fn closed(&self) -> Cause {
@@ -89,13 +100,16 @@ impl Place {
     pub(super) fn tls(&self, error: &TlsError) -> Broken {
         match error {
             TlsError::TLS(error) => Broken::other(dial::tls_failure(error, &self.peer, &*self.clock)),
-            TlsError::Io(error) => self.io(error),
+            TlsError::Io(error) => Broken::other(dial::handshake_failure(error, &self.peer, &*self.clock)),
             error => Broken::other(Failure::link(Layer::Tls, format!("{}: {error}", self.peer))),
         }
     }
 
     pub(super) fn no_answer(&self) -> Broken {
-        let message = format!("{} did not answer within {} s", self.peer, CONNECT_TIMEOUT.as_secs());
+        let (peer, seconds) = (&self.peer, CONNECT_TIMEOUT.as_secs());
+        let message = format!(
+            "{peer} did not answer within {seconds} s, for DNS, TCP, TLS and CONNECT together; packhorse doctor shows how far it gets"
+        );
         Broken::other(Failure::link(Layer::Tcp, message))
     }
 
@@ -111,6 +125,11 @@ impl Place {
 
     pub(super) fn ended(&self) -> Broken {
         Broken::other(Failure::link(Layer::Mqtt, "the session ended"))
+    }
+
+    /// What came is no packet.
+    pub(super) fn garbage(&self, error: &impl std::fmt::Display) -> Broken {
+        if self.connected { self.odd(error) } else { self.no_connack() }
     }
 
     pub(super) fn odd(&self, error: &impl std::fmt::Display) -> Broken {

@@ -73,7 +73,8 @@ pub(super) fn connack(code: u8, peer: &Peer) -> Failure {
         0x84 => "; it does not speak MQTT 5, so set version = \"3.1.1\"",
         0x85 => "; check client_id",
         0x86 => "; check username and password",
-        0x87 | 0x8a => "; check its user, client id and access rules",
+        // 0x87 is what mosquitto says of a wrong password, too.
+        0x87 | 0x8a => "; check username, password, client_id and the broker's access rules",
         0x90 | 0x99 => "; check the topic and payload of the will",
         0x9a => "; set retain = false in the will",
         0x9b => "; lower the qos of the will",

@@ -133,6 +133,7 @@ fn judged(error: &ConnectionError, place: &Place) -> Broken {
             StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
                 place.io(error)
             }
+            StateError::Deserialization(error) => place.garbage(error),
             StateError::ConnectionAborted => place.hung_up(),
             StateError::AwaitPingResp => place.no_pings(),
             other => place.odd(other),
@@ -155,7 +156,10 @@ fn refused(code: ConnectReturnCode, peer: &Peer) -> Failure {
             endpoint("refused the user name or password (CONNACK 4); check username and password")
         }
         ConnectReturnCode::NotAuthorized => {
-            endpoint("does not authorise this client (CONNACK 5); check its user, client id and access rules")
+            // What mosquitto says of a wrong password, too.
+            endpoint(
+                "does not authorise this client (CONNACK 5); check username, password, client_id and the broker's access rules",
+            )
         }
         ConnectReturnCode::BadClientId => endpoint("refused the client id (CONNACK 2); check client_id"),
         ConnectReturnCode::RefusedProtocolVersion => endpoint("does not speak MQTT 3.1.1 (CONNACK 1)"),

@@ -238,6 +238,7 @@ fn state(error: &StateError, place: &Place) -> Broken {
                 Broken::other(Failure::link(Layer::Mqtt, message))
             }
         }
+        StateError::Deserialization(error) => place.garbage(error),
         other => place.odd(other),
     }
 }
