@@ -19,7 +19,7 @@ use super::record::{Outline, Unsealed, seal, unseal};
 use super::round::Round;
 use super::store::{FORMAT, State};
 
-const LOSS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("loss");
+pub(super) const LOSS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("loss");
 
 /// Ranges that are kept.
 const AT_MOST: u64 = 1_000;
@@ -77,7 +77,7 @@ impl LossRange {
     }
 
     /// `None`: damaged, or of a later version.
-    fn read(bytes: &[u8]) -> Option<LossRange> {
+    pub(super) fn read(bytes: &[u8]) -> Option<LossRange> {
         let Unsealed::Body(FORMAT, body) = unseal(bytes) else { return None };
         let stored: LossV1<'_> = postcard::from_bytes(body).ok()?;
         Some(LossRange {

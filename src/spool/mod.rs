@@ -56,6 +56,8 @@ mod carried;
 mod dead;
 mod file;
 mod full;
+mod image;
+pub mod inspect;
 mod jobs;
 mod kept;
 mod ledger;

@@ -156,9 +156,7 @@ fn try_open(
     .map_err(|error| judge(&settings.path, &error.into()))?;
     let store = Store::new(database, gauge).map_err(|error| match error {
         StoreError::Damaged(reason) => Trouble::Damaged(reason),
-        StoreError::Newer(format) => {
-            Trouble::Newer(format!("its format is {format}, made by a newer version of this program"))
-        }
+        StoreError::Newer(format) => Trouble::Newer(newer(format)),
         StoreError::Redb(error) => judge(&settings.path, &error),
     })?;
     Ok((store, holding))
@@ -169,6 +167,11 @@ pub(super) fn builder() -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
     builder
+}
+
+/// Why a file of a later format can't be used.
+pub(super) fn newer(format: u8) -> String {
+    format!("its format is {format}, made by a newer version of this program")
 }
 
 /// Only what is about the bytes is damage; what is about the disk, the folder or the rights is not.

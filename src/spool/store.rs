@@ -23,7 +23,7 @@ use super::kept::Gone;
 use super::losses::Losses;
 use super::round::{Round, cost};
 use super::unsynced::Forgotten;
-use super::values::{StoreError, put, read_state, write_routes, write_state};
+use super::values::{StoreError, put, read_state, write_route_list, write_routes, write_state};
 use super::wear::{Gauge, Wear};
 use super::writer::Settle;
 use super::{Note, RouteName, Routed, View};
@@ -219,6 +219,7 @@ impl Store {
         let mut state = read_state(&txn)?;
         state.totals.seq_limit = state.next_seq + SEQ_BLOCK;
         put(&mut txn.open_table(STATE)?, "totals", &state.totals)?;
+        write_route_list(&txn, &state)?;
         txn.commit()?;
         let gauge = gauge.after_uplinks(state.totals.appended);
         Ok(Store { database: Arc::new(database), on_disk: state.clone(), state, syncs: 1, gauge })
