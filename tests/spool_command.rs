@@ -4,12 +4,14 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use support::site::Site;
+use support::PATIENCE;
+use support::site::{Site, endpoint, http};
 
 const PAGE: usize = 4096;
 
@@ -158,6 +160,48 @@ fn a_damaged_file_is_exported_as_far_as_it_goes() {
     let output = packhorse(&site, &["spool", "check", "--json", "--file", file]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["state"], "damaged");
+}
+
+/// RULES S3, DESIGN invariant 7: of a damaged spool the agent delivers what can be read, under the ids it has always had;
+/// what is lost, and where the file is, stands in `status` and in what integrations tell about themselves.
+#[test]
+fn the_agent_delivers_what_a_damaged_spool_still_has() {
+    let mut site = stopped_with(200);
+    let whole = lines(&packhorse(&site, &["spool", "export"]));
+    spoil(&spool(&site), &whole[100]);
+    let readable = lines(&packhorse(&site, &["spool", "export"]));
+    let lost = (whole.len() - readable.len()) as u64;
+    assert!((1..40).contains(&lost));
+    let (endpoint, arrivals) = endpoint();
+    site.configure("", &http("away", endpoint.address(), ""));
+    let mut agent = site.start();
+    assert!(arrivals.wait_for_unique(readable.len(), PATIENCE), "{}", agent.log());
+    let status = agent.wait_until("the backlog is gone", |status| {
+        support::integration(status, "away")["delivered"] == readable.len()
+    });
+    let away = support::integration(&status, "away");
+    assert_eq!((&away["backlog"], &away["dropped"]["damaged"]), (&0.into(), &lost.into()));
+    let id = |line: &Value| line["id"].as_str().unwrap().to_owned();
+    let arrived: BTreeSet<String> = arrivals.all().iter().map(|arrival| id(&arrival.json())).collect();
+    assert_eq!(arrived, readable.iter().map(id).collect());
+    let aside = &status["spool"]["set_aside"][0];
+    assert!(aside["path"].as_str().unwrap().ends_with("spool.redb.damaged"), "{status}");
+    let outcome = aside["outcome"].as_str().unwrap();
+    let says = format!("{} uplinks salvaged; {lost} lost, counted as damaged", readable.len());
+    assert_eq!(outcome, says);
+    let table = text(&packhorse(&site, &["status"]).stdout);
+    assert!(table.contains("SET ASIDE") && table.contains(outcome), "{table}");
+    let doctor = text(&packhorse(&site, &["doctor"]).stdout);
+    assert!(doctor.contains("set aside") && doctor.contains(outcome), "{doctor}");
+
+    assert!(agent.terminate().success());
+    let mut agent = site.start();
+    let status = agent.wait_until("it runs again", |status| status["spool"]["state"] == "ok");
+    assert_eq!(status["spool"]["set_aside"][0]["outcome"], outcome, "for as long as the file is there");
+    assert_eq!(support::integration(&status, "away")["backlog"], 0, "nothing is sent twice");
+    let file = site.path().join("spool.redb.damaged");
+    let again = packhorse(&site, &["spool", "export", "--file", file.to_str().unwrap()]);
+    assert_eq!(lines(&again).len(), readable.len(), "it is as it was");
 }
 
 /// `… | head -1` ends it without a word.

@@ -162,7 +162,7 @@ async fn the_verdict_is_what_the_agent_will_do() {
         let report = check(path);
         let spool = stage.try_open().unwrap_or_else(|error| panic!("round {round}, byte {at}: {error}"));
         let view = spool.view().borrow().clone();
-        let is_set_aside = view.set_aside.is_some();
+        let is_set_aside = !view.set_aside.is_empty();
         let wanted = if is_set_aside { Soundness::Damaged } else { Soundness::Sound };
         let soundness =
             if report.soundness == Soundness::New { Soundness::Sound } else { report.soundness.clone() };

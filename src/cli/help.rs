@@ -73,6 +73,8 @@ blocked (the far end refuses us: fix what the error names, it goes on by itself)
 paused (`packhorse resume` goes on); inactive (enabled = false); removed (no
 longer in the config, backlog kept until `packhorse purge`). `via`: the member
 of a failover group that is used now. OVERDUE: devices that should be heard.
+SET ASIDE: a spool file that was damaged or of a newer version, and what came of
+what was in it (`packhorse help spool`).
 
   --json     one JSON object; a stable contract for scripts
 

@@ -37,6 +37,12 @@ impl DeadV1<'_> {
             Unsealed::Body(..) | Unsealed::Damaged => None,
         }
     }
+
+    /// The same letter for other routes.
+    pub(super) fn rerouted(&self, routes: &[RouteId]) -> Option<Vec<u8>> {
+        let record = record::rerouted(self.record, routes).ok()?;
+        seal(FORMAT, &DeadV1 { record: &record, ..*self }).ok()
+    }
 }
 
 /// An uplink that the far end of an integration refused.

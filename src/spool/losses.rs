@@ -153,6 +153,16 @@ impl Losses {
         self.next = self.next.saturating_add(1);
     }
 
+    /// Takes in a range of another file's ledger; its account may be gone.
+    pub(super) fn take_in(&mut self, id: Option<AccountId>, range: LossRange) {
+        let Some(id) = id else {
+            self.ended.push((self.next, range));
+            self.next = self.next.saturating_add(1);
+            return;
+        };
+        self.add(id, range);
+    }
+
     /// Writes what changed since `before`.
     pub(super) fn write(&self, before: &Losses, txn: &WriteTransaction) -> Result<(), redb::Error> {
         let changed = self.open.iter().filter(|(key, open)| before.open.get(key) != Some(open));

@@ -38,7 +38,7 @@ pub(super) const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new(
 pub(super) const FORMAT: u8 = 1;
 
 /// Sequence numbers reserved at a time: one durable write for a million records.
-const SEQ_BLOCK: u64 = 1 << 20;
+pub(super) const SEQ_BLOCK: u64 = 1 << 20;
 
 /// No spool gets here: half of what a sequence number can hold. More is damage, and adding to less overflows nothing.
 pub(super) const SEQ_END: u64 = u64::MAX / 2;
@@ -280,6 +280,11 @@ impl Store {
         &self.on_disk
     }
 
+    /// Nothing was ever put into it.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.state.totals.appended == 0 && self.state.accounts.is_empty()
+    }
+
     /// Whether everybody whom a record with these routes is for has settled it.
     pub(super) fn is_settled(&self, seq: u64, routes: &[RouteId]) -> bool {
         self.state.is_settled(seq, &self.state.accounts_of(routes))
@@ -408,7 +413,7 @@ impl Store {
             on_disk: None,
             accounts: self.state.accounts.iter().map(|(id, account)| account.view(*id)).collect(),
             trouble: None,
-            set_aside: None,
+            set_aside: Vec::new(),
         }
     }
 }

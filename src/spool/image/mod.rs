@@ -10,8 +10,9 @@
 //!
 //! redb keeps a tree of checksums: a page is told by the checksum that its parent holds. What is reached that way from a
 //! commit slot is *sure*: it is what a commit wrote. A file has two slots, the last commit and the one before, which shares
-//! almost all of its pages; what the first does not give, the second is asked for. If neither leads to a table (the first
-//! page is the one that is written most), every page is looked at for a root whose children prove it.
+//! almost all of its pages; what the first does not give, the second is asked for. If neither leads to all the values (the
+//! first page is the one that is written most), every page is looked at for a root whose children prove it: that of an earlier
+//! commit, whose pages were freed and not written over.
 //!
 //! Records that no sure page leads to are looked for in every leaf of the file: each carries a CRC-32C of its own, and its
 //! number must lie where the sure pages have a hole. Such a leaf may be an old one that was freed and not written over, so a
@@ -79,8 +80,10 @@ impl Image {
         let mut commits: Vec<Tables> = slots.map(|slot| tree::tables(&pages, slot.user).0).collect();
         commits.retain(|tables| tables.contains_key(STATE.name()));
         let mut image = Image { pages, header, commits };
-        if image.commits.is_empty() {
-            image.commits = image.look_for_roots();
+        let is_readable = image.header.as_ref().and_then(Header::other_version).is_none();
+        if is_readable && !image.values().is_complete() {
+            let more = image.look_for_roots();
+            image.commits.extend(more);
         }
         Ok(image)
     }
@@ -88,6 +91,19 @@ impl Image {
     /// Bytes.
     pub(super) fn len(&self) -> u64 {
         self.pages.len()
+    }
+
+    /// Time was up before everything was read.
+    pub(super) fn is_late(&self) -> bool {
+        self.pages.is_late()
+    }
+
+    /// Why only a newer version can read it, if that is so.
+    pub(super) fn newer(&self) -> Option<String> {
+        match self.header.as_ref().and_then(Header::other_version) {
+            Some(version) => Some(super::open::newer_redb(version)),
+            None => self.values().newer.map(super::open::newer),
+        }
     }
 
     /// Whether the program that had it open last closed it. One that did not left nothing wrong.
@@ -100,6 +116,9 @@ impl Image {
         let Some(header) = &self.header else {
             return Verdict::Damaged(format!("it is {} bytes long, too short for a spool", self.len()));
         };
+        if let Some(version) = header.other_version() {
+            return Verdict::Newer(super::open::newer_redb(version));
+        }
         if let Some(fault) = &header.fault {
             return Verdict::Damaged(fault.clone());
         }

@@ -125,6 +125,7 @@ pub(super) struct Header {
     /// The last program that had it open closed it.
     pub(super) is_clean: bool,
     two_phase: bool,
+    has_magic: bool,
     /// What redb would not accept.
     pub(super) fault: Option<String>,
 }
@@ -134,6 +135,12 @@ impl Header {
     pub(super) fn accepted(&self) -> impl Iterator<Item = &Slot> {
         let at_most = if self.two_phase { 1 } else { 2 };
         self.slots.iter().take(at_most).filter(|slot| slot.is_whole)
+    }
+
+    /// Both slots are of another format of redb's than the one that is known here.
+    pub(super) fn other_version(&self) -> Option<u8> {
+        let first = self.slots.first().map(|slot| slot.version).filter(|version| *version != VERSION)?;
+        (self.has_magic && self.slots.iter().all(|slot| slot.version == first)).then_some(first)
     }
 
     /// All of them: a root proves itself by its checksum, whatever became of the slot around it.
@@ -157,14 +164,15 @@ impl Header {
         {
             slots.reverse();
         }
-        let fault = if !bytes.starts_with(MAGIC) {
+        let has_magic = bytes.starts_with(MAGIC);
+        let fault = if !has_magic {
             Some("it does not begin as a redb file does".to_owned())
         } else if let Some(version) = versions.iter().find(|version| **version != VERSION) {
-            Some(format!("its redb file format {version} is not the one of this version"))
+            Some(format!("a commit slot in its header is of redb's file format {version}"))
         } else {
             geometry_fault(bytes, len, is_clean)
         };
-        Some(Header { slots, is_clean, two_phase, fault })
+        Some(Header { slots, is_clean, two_phase, has_magic, fault })
     }
 }
 

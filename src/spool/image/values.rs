@@ -5,10 +5,12 @@ use std::ops::ControlFlow;
 
 use redb::TableHandle;
 
+use super::super::Note;
 use super::super::account::{Account, AccountId};
 use super::super::losses::{LOSS, LossRange};
-use super::super::store::{ROUTE, Route, RouteId, SEQ_END, STATE, State, Totals};
+use super::super::store::{ROUTE, Route, RouteId, SEQ_BLOCK, SEQ_END, STATE, State, Totals};
 use super::super::values::{ROUTES_KEY, StoreError, account_of_key, open_value};
+use super::super::wear::{self, Wear};
 use super::tree::{self, Key, Step};
 use super::{Image, Tables};
 
@@ -18,6 +20,8 @@ pub(in super::super) struct Values {
     pub(in super::super) totals: Option<Totals>,
     pub(in super::super) accounts: BTreeMap<AccountId, Account>,
     pub(in super::super) routes: BTreeMap<RouteId, Route>,
+    pub(in super::super) wear: Option<Wear>,
+    notes: BTreeMap<String, Vec<u8>>,
     pub(in super::super) losses: BTreeMap<u64, LossRange>,
     /// What is there and can't be read.
     pub(in super::super) bad: Vec<String>,
@@ -76,6 +80,24 @@ impl Values {
         self.totals.map_or(SEQ_END, |totals| totals.seq_limit.min(SEQ_END))
     }
 
+    /// Nothing is missing, as far as anybody can tell.
+    pub(in super::super) fn is_complete(&self) -> bool {
+        self.newer.is_some() || (self.totals.is_some() && !self.has_holes)
+    }
+
+    /// A number behind every one that was ever given out.
+    pub(in super::super) fn numbers_after(&self) -> u64 {
+        let settled = self.accounts.values().map(|account| &account.settled);
+        let ends =
+            settled.flat_map(|it| it.ranges().last().map(|(_, to)| to + 1).into_iter().chain([it.low()]));
+        let end = self.totals.map(|totals| totals.seq_limit).into_iter().chain(ends).max().unwrap_or(0);
+        end.min(SEQ_END - SEQ_BLOCK)
+    }
+
+    pub(in super::super) fn notes(&self) -> Vec<Note> {
+        self.notes.iter().map(|(key, value)| Note { key: key.clone(), value: value.clone() }).collect()
+    }
+
     /// The values as a store holds them.
     pub(in super::super) fn state(&self) -> State {
         let totals = self.totals.unwrap_or_default();
@@ -124,6 +146,13 @@ impl Values {
             if let Ok(routes) = open_value::<Vec<(u32, Route)>>(value, "routes") {
                 self.has_route_list = true;
                 self.routes.extend(routes.into_iter().map(|(id, route)| (RouteId(id), route)));
+            }
+        } else if key == wear::KEY {
+            self.wear = self.wear.or(open_value(value, "flash ledger").ok());
+        } else if let Some(note) = key.strip_prefix("note/") {
+            // Nothing but the page vouches for it.
+            if sure {
+                self.notes.entry(note.to_owned()).or_insert_with(|| value.to_vec());
             }
         } else if key.starts_with("account/") {
             match account_of_key(key) {
