@@ -154,9 +154,10 @@ fn a_damaged_spool_is_set_aside_and_shown() {
     forwarder(site.udp, 1, 1).send_uplinks(3).unwrap();
     assert!(arrivals.wait_for_unique(3, PATIENCE));
     let status = agent.wait_until("it runs", |status| status["spool"]["state"] == "ok");
-    let aside = &status["spool"]["set_aside"];
+    let aside = &status["spool"]["set_aside"][0];
     assert!(aside["path"].as_str().unwrap().ends_with("spool.redb.damaged"), "{status}");
     assert!(!aside["reason"].as_str().unwrap().is_empty());
+    assert!(aside["outcome"].as_str().unwrap().contains("nothing that waits was salvaged"), "{status}");
     assert_eq!(std::fs::read(site.path().join("spool.redb.damaged")).unwrap(), vec![0x5a; 100_000]);
     assert!(site.path().join("spool.redb.damaged.reason").exists());
 }

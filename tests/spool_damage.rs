@@ -7,7 +7,7 @@ mod spool_stage;
 use std::path::Path;
 use std::sync::Arc;
 
-use packhorse::spool::{Backend, Deaths, Entry, Loss, OpenError, Settlement, Spool, View};
+use packhorse::spool::{Backend, Deaths, Entry, Loss, OpenError, SetAside, Settlement, Spool, View};
 use redb::{Database, MultimapTableDefinition, ReadableDatabase, ReadableTable, TableDefinition};
 use spool_stage::{Stage, append, barrier, counts, entries, lost, mine, mine_of, seqs, two, until};
 
@@ -41,21 +41,45 @@ fn sealed(format: u8, body: &[u8]) -> Vec<u8> {
     [&[format], crc.to_le_bytes().as_slice(), body].concat()
 }
 
-/// The spool was set aside under `suffix`, says so, and the fresh one works.
+/// The spool was set aside under `suffix` and says so; the one in its place is empty and works.
 async fn is_fresh(stage: &Stage, spool: Spool, suffix: &str) {
     let view: Arc<View> = spool.view().borrow().clone();
-    let aside = view.set_aside.clone().expect("nothing was set aside");
-    assert_eq!(aside.path, stage.beside(suffix));
-    assert!(aside.path.exists());
-    let reason = std::fs::read_to_string(stage.beside(&format!("{suffix}.reason"))).unwrap();
-    assert_eq!(reason.trim_end(), aside.reason);
-    assert!(!aside.reason.is_empty());
+    let aside = was_set_aside(stage, &view, suffix);
     assert_eq!((view.records, view.accounts.len()), (0, 0));
     let two = two(&spool).await;
     append(&spool.appender(), &two.routes, [stage.uplink(7)]).await;
     let view = until(&mut spool.view(), "the fresh spool to take a record", |view| view.durable == 1).await;
-    assert_eq!(view.set_aside.as_ref(), Some(&aside), "still shown");
+    assert_eq!(view.set_aside, std::slice::from_ref(&aside), "still shown");
     assert_eq!(mine(&two.ledgers[0]).len(), 1);
+    spool.close();
+    let spool = stage.open();
+    assert_eq!(spool.view().borrow().set_aside, [aside], "and after a restart");
+    spool.close();
+}
+
+/// Something was set aside under `suffix`, with its reason.
+fn was_set_aside(stage: &Stage, view: &View, suffix: &str) -> SetAside {
+    let [aside] = view.set_aside.as_slice() else { panic!("{:?}", view.set_aside) };
+    assert_eq!(aside.path, stage.beside(suffix));
+    assert!(aside.path.exists());
+    let reason = std::fs::read_to_string(stage.beside(&format!("{suffix}.reason"))).unwrap();
+    assert_eq!(reason.lines().next(), Some(aside.reason.as_str()));
+    assert_eq!(reason.lines().nth(1), aside.outcome.as_deref());
+    assert!(!aside.reason.is_empty());
+    aside.clone()
+}
+
+/// The file was set aside as damaged, but for that nothing is missing: `n` uplinks for two integrations.
+async fn is_salvaged(stage: &Stage, spool: Spool, n: u64) {
+    let view: Arc<View> = spool.view().borrow().clone();
+    let aside = was_set_aside(stage, &view, "damaged");
+    assert!(aside.outcome.unwrap().starts_with(&format!("{n} uplinks salvaged")));
+    let two = two(&spool).await;
+    assert_eq!(two.accounts.map(|id| counts(&view, id)), [(n, 0, 0); 2]);
+    for ledger in &two.ledgers {
+        let numbers: Vec<u64> = mine(ledger).into_iter().map(|(_, n)| n).collect();
+        assert_eq!(numbers, (0..n).collect::<Vec<_>>());
+    }
     spool.close();
 }
 
@@ -77,7 +101,7 @@ async fn an_empty_file_is_a_new_spool() {
     let stage = Stage::new();
     std::fs::write(&stage.settings.path, b"").unwrap();
     let spool = stage.open();
-    assert_eq!(spool.view().borrow().set_aside, None);
+    assert_eq!(spool.view().borrow().set_aside, []);
 }
 
 /// S3: whatever length a file is cut to, it is set aside.
@@ -92,7 +116,7 @@ async fn a_truncated_file_is_set_aside() {
         let len = if round < 10 { 1 + round * 60 } else { random.usize(1..whole.len() - 1) };
         std::fs::write(&stage.settings.path, &whole[..len]).unwrap();
         let spool = stage.try_open().unwrap_or_else(|error| panic!("cut to {len} bytes: {error}"));
-        assert!(spool.view().borrow().set_aside.is_some(), "cut to {len} of {} bytes", whole.len());
+        assert!(!spool.view().borrow().set_aside.is_empty(), "cut to {len} of {} bytes", whole.len());
     }
 }
 
@@ -118,7 +142,7 @@ async fn a_bad_page_is_found_or_harmless() {
         std::fs::write(&stage.settings.path, &bytes).unwrap();
         let spool = stage.try_open().unwrap_or_else(|error| panic!("round {round}, byte {at}: {error}"));
         let view = spool.view().borrow().clone();
-        if view.set_aside.is_some() {
+        if !view.set_aside.is_empty() {
             set_aside += 1;
             continue;
         }
@@ -153,7 +177,8 @@ async fn somebody_elses_database_is_set_aside_untouched() {
     }
 }
 
-/// S3: a spool that lost its totals, or one of the values that everything hangs on, is no spool.
+/// S3: a spool that lost its totals, or one of the values that everything hangs on, is no spool. What waits in it is salvaged
+/// all the same, unless nobody can tell any more for whom.
 #[tokio::test]
 async fn a_spool_without_its_values_is_set_aside() {
     let changes: [Change<'_>; 4] = [
@@ -162,12 +187,23 @@ async fn a_spool_without_its_values_is_set_aside() {
         &|state| drop(state.insert("totals", sealed(1, b"\xff").as_slice()).unwrap()),
         &|state| drop(state.insert("account/0000000000", sealed(1, b"").as_slice()).unwrap()),
     ];
-    for change in changes {
+    for (n, change) in changes.into_iter().enumerate() {
         let stage = Stage::new();
         filled(&stage, 3).await;
         edit(&stage.settings.path, |txn| change(&mut txn.open_table(STATE).unwrap()));
         let spool = stage.open();
-        is_fresh(&stage, spool, "damaged").await;
+        if n < 3 {
+            is_salvaged(&stage, spool, 3).await;
+            continue;
+        }
+        let view = spool.view().borrow().clone();
+        was_set_aside(&stage, &view, "damaged");
+        let two = two(&spool).await;
+        assert_eq!(
+            two.ledgers.each_ref().map(|ledger| mine(ledger).len()),
+            [0, 3],
+            "the other one's account is whole"
+        );
     }
 }
 
@@ -180,7 +216,7 @@ async fn an_absurd_sequence_number_is_damage() {
         txn.open_table(LOG).unwrap().insert(u64::MAX - 1, b"".as_slice()).unwrap();
     });
     let spool = stage.open();
-    is_fresh(&stage, spool, "damaged").await;
+    is_salvaged(&stage, spool, 3).await;
 }
 
 /// S3: the file of a newer version is kept as such, whatever else that version changed in it.
@@ -209,7 +245,7 @@ async fn one_damaged_file_is_kept() {
     let stage = Stage::new();
     for text in ["first", "second"] {
         std::fs::write(&stage.settings.path, text.repeat(1000)).unwrap();
-        assert!(stage.open().view().borrow().set_aside.is_some());
+        assert!(!stage.open().view().borrow().set_aside.is_empty());
         std::fs::remove_file(&stage.settings.path).unwrap();
         assert_eq!(std::fs::read_to_string(stage.beside("damaged")).unwrap(), text.repeat(1000));
     }
@@ -278,7 +314,7 @@ async fn marks_without_a_file_do_no_harm() {
         Deaths::beside(&stage.settings.path).add();
     }
     let spool = stage.open();
-    assert_eq!(spool.view().borrow().set_aside, None);
+    assert_eq!(spool.view().borrow().set_aside, []);
     assert!(!stage.beside("died").exists());
 }
 

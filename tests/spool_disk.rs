@@ -75,7 +75,7 @@ fn stage(disk: &Path, max_size: u64) -> Stage {
 
 fn is_sound(view: &View) {
     assert_eq!(view.trouble, None);
-    assert!(view.set_aside.is_none());
+    assert!(view.set_aside.is_empty());
 }
 
 /// The space is ours from the start: with a full disk ten times the spool goes through it, and what does not fit is counted.

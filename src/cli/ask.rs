@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::config::Config;
+use crate::config::{Config, Problem};
 use crate::control::client::{self, AskError};
 
 use super::Exit;
@@ -20,15 +20,7 @@ impl Agent {
     pub(super) fn of(config: &Path) -> Result<Agent, Exit> {
         match Config::load(config) {
             Ok(loaded) => Ok(Agent { socket: loaded.config.control.socket.value.clone() }),
-            Err(problems) => {
-                for problem in problems.iter().filter(|problem| problem.is_error()) {
-                    eprintln!("{problem}");
-                }
-                eprintln!(
-                    "packhorse: the config does not say where the agent is; `packhorse check` lists its mistakes"
-                );
-                Err(Exit::Usage)
-            }
+            Err(problems) => Err(complain_of_config(&problems, "where the agent is")),
         }
     }
 
@@ -39,6 +31,15 @@ impl Agent {
     pub(super) fn post(&self, path: &str) -> Result<Value, Exit> {
         client::post(&self.socket, path, None).map_err(|error| complain(&error))
     }
+}
+
+/// Says that the config can't be read for what a command needs of it.
+pub(super) fn complain_of_config(problems: &[Problem], what: &str) -> Exit {
+    for problem in problems.iter().filter(|problem| problem.is_error()) {
+        eprintln!("{problem}");
+    }
+    eprintln!("packhorse: the config does not say {what}; `packhorse check` lists its mistakes");
+    Exit::Usage
 }
 
 /// Says why there is no answer. Wrong names and a missing agent are the caller's to repair, the rest is not.

@@ -21,6 +21,7 @@ Usage: packhorse COMMAND [--config FILE]
   replay     send dead letters, or what is kept, once more
   purge      drop what waits for an integration
   test       send one made-up uplink to an integration, and show the answer
+  spool      check or export the spool while the agent is stopped
   doctor     what may be wrong, from the clock to the far end
   example    annotated configs to copy from
   reload     become what the config says now
@@ -72,6 +73,8 @@ blocked (the far end refuses us: fix what the error names, it goes on by itself)
 paused (`packhorse resume` goes on); inactive (enabled = false); removed (no
 longer in the config, backlog kept until `packhorse purge`). `via`: the member
 of a failover group that is used now. OVERDUE: devices that should be heard.
+SET ASIDE: a spool file that was damaged or of a newer version, and what came of
+what was in it (`packhorse help spool`).
 
   --json     one JSON object; a stable contract for scripts
 
@@ -182,6 +185,27 @@ own. It is never retained.
 
 Exit codes: 0 delivered, 1 not, 2 nothing has that name.";
 
+const SPOOL: &str = "\
+Usage: packhorse spool check [--file F] [--json] [--config FILE]
+       packhorse spool export [--dead] [--integration NAME] [--file F]
+                              [--config FILE]
+
+For a stopped agent; a running one is asked with `packhorse status`. Both only
+read, and need no clean stop before.
+
+`check` reads the whole file: every checksum, every uplink, and whether the
+counts add up. `export` prints what waits, one JSON object a line, with the
+uplink as it was heard (\"content\", base64) and who waits for it.
+
+  --file F             another file: SPOOL.damaged or SPOOL.newer, which an agent
+                       has set aside; what can be read of it is, the rest is told
+  --dead               dead letters instead, with the reason
+  --integration NAME   only what is for this one
+  --json               one JSON object (check)
+
+Exit codes: 0 sound, or everything printed; 1 damaged, or something could not be
+read; 2 there is no such file, or an agent has it open.";
+
 const DOCTOR: &str = "\
 Usage: packhorse doctor [--json] [--config FILE]
 
@@ -281,6 +305,7 @@ pub(super) fn print(topic: Option<&str>) -> Exit {
         Some("reload" | "apply" | "confirm") => RELOAD,
         Some("purge") => PURGE,
         Some("test") => TEST,
+        Some("spool") => SPOOL,
         Some("doctor") => DOCTOR,
         Some("example") => EXAMPLE,
         Some("decode") => DECODE,

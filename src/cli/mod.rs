@@ -21,6 +21,7 @@ mod reload;
 mod replay;
 mod run;
 mod simulate;
+mod spool;
 mod status;
 mod table;
 mod test;
@@ -82,6 +83,8 @@ pub fn main() -> ExitCode {
         Command::Replay(options) => ended(replay::replay(&config, &options)),
         Command::Purge { integration, yes } => ended(purge::purge(&config, &integration, yes)),
         Command::Test(options) => ended(test::test(&config, &options)),
+        Command::SpoolCheck(options) => ended(spool::check(&config, &options)),
+        Command::SpoolExport(options) => ended(spool::export(&config, &options)),
         Command::Doctor { json } => doctor::doctor(&config, json),
         Command::Example { name } => example::example(name.as_deref()),
         Command::Reload => ended(reload::reload(&config)),

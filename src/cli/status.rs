@@ -28,8 +28,11 @@ fn table(status: &Value) -> String {
     lines.extend(at_risk(status));
     lines.extend(flash(status));
     lines.extend(clock(status));
-    if let Some(aside) = status.pointer("/spool/set_aside").filter(|aside| !aside.is_null()) {
+    for aside in status.get("spool").map_or(&[][..], |spool| list(spool, "set_aside")) {
         lines.push(format!("  SET ASIDE {}: {}", text(aside, "path"), text(aside, "reason")));
+        if let Some(outcome) = aside.get("outcome").and_then(Value::as_str) {
+            lines.push(format!("    {}", printable(outcome)));
+        }
     }
     let overdue: Vec<String> =
         list(status, "overdue").iter().filter_map(Value::as_str).map(printable).collect();
@@ -192,7 +195,7 @@ mod tests {
             "time": "1970-01-01T00:03:12.000000Z", "time_trusted": false, "time_by": null, "heard": 1_300, "committed": 1_300,
             "dropped": { "crc-bad": 3 },
             "spool": { "state": "ok", "trouble": null, "path": "/var/lib/packhorse/spool.redb", "records": 1_000,
-                       "bytes": 260_000, "max_size": 67_108_864, "out_of_reach": 7, "at_risk": 3, "loss_window_ms": 3_000, "on_disk": 20_000_000, "set_aside": null,
+                       "bytes": 260_000, "max_size": 67_108_864, "out_of_reach": 7, "at_risk": 3, "loss_window_ms": 3_000, "on_disk": 20_000_000, "set_aside": [],
                        "flash": { "today": { "bytes": 300_000, "syncs": 9, "uplinks": 100 },
                                   "in_all": { "bytes": 3_000_000_000u64, "syncs": 99_000, "uplinks": 1_300_000 },
                                   "emmc": { "used_percent": 10, "pre_eol": 1 } } },

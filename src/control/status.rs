@@ -15,7 +15,7 @@ use crate::integration::Tester;
 use crate::metrics::{DoorCounters, DropReason};
 use crate::render::Interpreter;
 use crate::sightings::{Sightings, Who};
-use crate::spool::{AccountView, DeviceLife, Operator, View, Written};
+use crate::spool::{AccountView, DeviceLife, Operator, SetAside, View, Written};
 
 /// An integration of the config, and where its lane shows its status.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl StatusSource {
             Some(view) if view.trouble.is_some() => ("degraded", view.trouble.clone()),
             Some(_) => ("ok", None),
         };
-        let set_aside = view.and_then(|view| view.set_aside.as_ref());
+        let set_aside: Vec<Value> = view.map_or(&[][..], |view| &view.set_aside).iter().map(aside).collect();
         json!({
             "state": state,
             "trouble": trouble,
@@ -155,7 +155,7 @@ impl StatusSource {
             "loss_window_ms": u64::try_from(self.spool_commit_window.as_millis()).unwrap_or(u64::MAX),
             "at_risk": view.map_or(0, |view| view.at_risk),
             "flash": view.map(|view| self.flash(view)),
-            "set_aside": set_aside.map(|aside| json!({ "path": aside.path, "reason": aside.reason })),
+            "set_aside": set_aside,
         })
     }
 
@@ -205,6 +205,10 @@ impl StatusSource {
         });
         entry.insert("last_error".into(), json!(last_error));
     }
+}
+
+fn aside(aside: &SetAside) -> Value {
+    json!({ "path": aside.path, "reason": aside.reason, "outcome": aside.outcome })
 }
 
 fn entry(

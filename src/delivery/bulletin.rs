@@ -31,7 +31,7 @@ impl Lane {
                 "state": if view.trouble.is_some() { "degraded" } else { "ok" },
                 "records": view.records,
                 "bytes": view.bytes,
-                "set_aside": view.set_aside.is_some(),
+                "set_aside": !view.set_aside.is_empty(),
             },
         });
         match bulletin {

@@ -106,6 +106,27 @@ impl Account {
         }
     }
 
+    /// The same account without what is counted when it is found, and without jobs.
+    pub(super) fn emptied(&self) -> Account {
+        Account { backlog: 0, dead: 0, purge: None, dead_replay: None, replay: None, ..self.clone() }
+    }
+
+    /// Takes over the jobs that the same account had in an earlier file.
+    pub(super) fn go_on_with_jobs_of(&mut self, before: &Account) {
+        self.purge.clone_from(&before.purge);
+        self.dead_replay.clone_from(&before.dead_replay);
+        self.replay.clone_from(&before.replay);
+    }
+
+    /// Adds what the account of the same integration in another file had counted.
+    pub(super) fn add_counts_of(&mut self, other: &Account) {
+        self.delivered = self.delivered.saturating_add(other.delivered);
+        self.replayed = self.replayed.saturating_add(other.replayed);
+        for (loss, n) in Loss::ALL.into_iter().zip(&other.losses) {
+            self.lose(loss, *n);
+        }
+    }
+
     pub(super) fn lose(&mut self, loss: Loss, n: u64) {
         if self.losses.len() < Loss::ALL.len() {
             self.losses.resize(Loss::ALL.len(), 0);
@@ -117,12 +138,9 @@ impl Account {
 
     /// Adds what happened to the same account in memory while its file could not be used.
     pub(super) fn take_over(&mut self, in_memory: &Account) {
-        self.delivered = self.delivered.saturating_add(in_memory.delivered);
+        self.add_counts_of(in_memory);
         self.dead = self.dead.saturating_add(in_memory.dead);
         self.paused = in_memory.paused;
-        for (&loss, &n) in Loss::ALL.iter().zip(&in_memory.losses) {
-            self.lose(loss, n);
-        }
     }
 
     pub(super) fn view(&self, id: AccountId) -> AccountView {

@@ -23,19 +23,25 @@ use super::writer::Settle;
 
 /// A dead letter as stored, under format byte 1. Frozen.
 #[derive(Serialize, Deserialize)]
-struct DeadV1<'a> {
-    reason: &'a str,
-    attempts: u32,
-    refused_us: i64,
-    record: &'a [u8],
+pub(super) struct DeadV1<'a> {
+    pub(super) reason: &'a str,
+    pub(super) attempts: u32,
+    pub(super) refused_us: i64,
+    pub(super) record: &'a [u8],
 }
 
 impl DeadV1<'_> {
-    fn read(bytes: &[u8]) -> Option<DeadV1<'_>> {
+    pub(super) fn read(bytes: &[u8]) -> Option<DeadV1<'_>> {
         match unseal(bytes) {
             Unsealed::Body(FORMAT, body) => postcard::from_bytes(body).ok(),
             Unsealed::Body(..) | Unsealed::Damaged => None,
         }
+    }
+
+    /// The same letter for other routes.
+    pub(super) fn rerouted(&self, routes: &[RouteId]) -> Option<Vec<u8>> {
+        let record = record::rerouted(self.record, routes).ok()?;
+        seal(FORMAT, &DeadV1 { record: &record, ..*self }).ok()
     }
 }
 

@@ -19,7 +19,7 @@ use super::record::{Outline, Unsealed, seal, unseal};
 use super::round::Round;
 use super::store::{FORMAT, State};
 
-const LOSS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("loss");
+pub(super) const LOSS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("loss");
 
 /// Ranges that are kept.
 const AT_MOST: u64 = 1_000;
@@ -77,7 +77,7 @@ impl LossRange {
     }
 
     /// `None`: damaged, or of a later version.
-    fn read(bytes: &[u8]) -> Option<LossRange> {
+    pub(super) fn read(bytes: &[u8]) -> Option<LossRange> {
         let Unsealed::Body(FORMAT, body) = unseal(bytes) else { return None };
         let stored: LossV1<'_> = postcard::from_bytes(body).ok()?;
         Some(LossRange {
@@ -151,6 +151,16 @@ impl Losses {
         }
         self.open.insert(key, (self.next, range));
         self.next = self.next.saturating_add(1);
+    }
+
+    /// Takes in a range of another file's ledger; its account may be gone.
+    pub(super) fn take_in(&mut self, id: Option<AccountId>, range: LossRange) {
+        let Some(id) = id else {
+            self.ended.push((self.next, range));
+            self.next = self.next.saturating_add(1);
+            return;
+        };
+        self.add(id, range);
     }
 
     /// Writes what changed since `before`.

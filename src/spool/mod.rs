@@ -45,10 +45,11 @@
 //! # What it refuses
 //!
 //! A file that redb calls corrupted, that fails its integrity check, is no spool, or in which the agent died three times
-//! within a minute of opening it, is damaged: set aside (one is kept, with the reason beside it), and a fresh one is
-//! started. A file of a newer format is set aside as newer. Nothing else is damage (RULES S3): a full disk, a held lock,
-//! a missing permission are reported and tried again, and meanwhile a store of a MiB in memory takes the file's place (see
-//! the writer's refuge). It hands everything over when the file can be used.
+//! within a minute of opening it, is damaged: set aside, and a fresh one is started into which what can be read of it is
+//! [salvaged](salvage). A file of a newer format is set aside as newer, and imported by the version that can read it. Nothing
+//! else is damage (RULES S3): a full disk, a held lock, a missing permission are reported and tried again, and meanwhile a
+//! store of a MiB in memory takes the file's place (see the writer's refuge). It hands everything over when the file can be
+//! used.
 
 mod account;
 mod appender;
@@ -57,6 +58,8 @@ mod carried;
 mod dead;
 mod file;
 mod full;
+mod image;
+pub mod inspect;
 mod jobs;
 mod kept;
 mod ledger;
@@ -67,10 +70,12 @@ pub mod record;
 mod replay;
 mod retention;
 mod round;
+mod salvage;
 mod settings;
 mod settled;
 mod store;
 mod tail;
+mod transfer;
 mod unsynced;
 mod values;
 mod waiters;
@@ -97,6 +102,7 @@ pub use operator::Operator;
 pub use record::Entry;
 pub use replay::{ReplayReport, ReplayView};
 pub use retention::age;
+pub use salvage::set_aside_beside;
 pub use settings::Settings;
 pub use settled::{MAX_RANGES, Settled};
 pub use store::{RouteId, Totals};
@@ -199,8 +205,8 @@ pub struct View {
     pub accounts: Vec<AccountView>,
     /// The file is unusable at the moment, and why.
     pub trouble: Option<String>,
-    /// The file that was found damaged or too new, if there was one.
-    pub set_aside: Option<SetAside>,
+    /// Files that were found damaged or too new, for as long as they lie beside this one.
+    pub set_aside: Vec<SetAside>,
 }
 
 impl View {
@@ -261,7 +267,7 @@ impl Spool {
     /// What keeps the file from being opened and is no damage. Damage is not an error: see [`View::set_aside`].
     pub fn open(settings: Settings, backend: &Backend, clock: Arc<dyn Clock>) -> Result<Spool, OpenError> {
         let meter = Arc::default();
-        let opened = open::open(&settings, backend, &meter)?;
+        let opened = salvage::open(&settings, backend, &meter, &*clock)?;
         Spool::start(settings, (backend.clone(), meter), clock, opened, None)
     }
 
@@ -276,7 +282,7 @@ impl Spool {
         clock: Arc<dyn Clock>,
     ) -> Result<Spool, OpenError> {
         let meter = Arc::default();
-        let (opened, trouble) = match open::open(&settings, backend, &meter) {
+        let (opened, trouble) = match salvage::open(&settings, backend, &meter, &*clock) {
             Ok(opened) => (opened, None),
             Err(error) => (writer::without_a_file()?, Some(error.to_string())),
         };

@@ -9,6 +9,7 @@ use redb::{Builder, Database, DatabaseError};
 
 use super::Settings;
 use super::file::{Holding, Meter, SpoolFile};
+use super::salvage::{DAMAGED, NEWER, OWED};
 use super::store::Store;
 use super::values::StoreError;
 use super::wear::Gauge;
@@ -45,6 +46,8 @@ pub struct SetAside {
     pub path: PathBuf,
     /// Why.
     pub reason: String,
+    /// What came of what is in it: how much was salvaged, how much is lost.
+    pub outcome: Option<String>,
 }
 
 /// Why the spool can't be opened although it is not damaged.
@@ -66,7 +69,7 @@ pub(super) struct Opened {
     pub(super) store: Store,
     /// The file's space; a test's backend has none.
     pub(super) holding: Option<Holding>,
-    pub(super) set_aside: Option<SetAside>,
+    pub(super) set_aside: Vec<SetAside>,
 }
 
 impl Opened {
@@ -84,7 +87,7 @@ pub(super) fn open(settings: &Settings, backend: &Backend, meter: &Arc<Meter>) -
         let deaths = Deaths::beside(path);
         if deaths.count() >= DEATHS && path.exists() {
             let reason = format!("the agent died {DEATHS} times within a minute of opening it");
-            let opened = start_fresh(settings, backend, meter, "damaged", reason)?;
+            let opened = start_fresh(settings, backend, meter, DAMAGED, reason)?;
             deaths.forget();
             return Ok(opened);
         }
@@ -94,9 +97,13 @@ pub(super) fn open(settings: &Settings, backend: &Backend, meter: &Arc<Meter>) -
         }
     }
     match try_open(settings, backend, meter) {
-        Ok((store, holding)) => Ok(Opened { store, holding, set_aside: None }),
-        Err(Trouble::Damaged(reason)) => start_fresh(settings, backend, meter, "damaged", reason),
-        Err(Trouble::Newer(reason)) => start_fresh(settings, backend, meter, "newer", reason),
+        Ok((store, holding)) => Ok(Opened { store, holding, set_aside: Vec::new() }),
+        Err(Trouble::Damaged(reason)) => {
+            // While another one is owed, this is what an unfinished salvage of that one has made.
+            let suffix = if with_suffix(path, OWED).exists() { DAMAGED } else { OWED };
+            start_fresh(settings, backend, meter, suffix, reason)
+        }
+        Err(Trouble::Newer(reason)) => start_fresh(settings, backend, meter, NEWER, reason),
         Err(Trouble::Other(error)) => Err(error),
     }
 }
@@ -119,7 +126,7 @@ fn start_fresh(
         set_aside.reason
     );
     match try_open(settings, backend, meter) {
-        Ok((store, holding)) => Ok(Opened { store, holding, set_aside: Some(set_aside) }),
+        Ok((store, holding)) => Ok(Opened { store, holding, set_aside: vec![set_aside] }),
         Err(Trouble::Damaged(reason) | Trouble::Newer(reason)) => {
             Err(OpenError::Unavailable(format!("a fresh spool can't be used either: {reason}")))
         }
@@ -156,9 +163,7 @@ fn try_open(
     .map_err(|error| judge(&settings.path, &error.into()))?;
     let store = Store::new(database, gauge).map_err(|error| match error {
         StoreError::Damaged(reason) => Trouble::Damaged(reason),
-        StoreError::Newer(format) => {
-            Trouble::Newer(format!("its format is {format}, made by a newer version of this program"))
-        }
+        StoreError::Newer(format) => Trouble::Newer(newer(format)),
         StoreError::Redb(error) => judge(&settings.path, &error),
     })?;
     Ok((store, holding))
@@ -171,6 +176,16 @@ pub(super) fn builder() -> Builder {
     builder
 }
 
+/// Why a file of a later format can't be used.
+pub(super) fn newer(format: u8) -> String {
+    format!("its format is {format}, made by a newer version of this program")
+}
+
+/// Likewise of redb's.
+pub(super) fn newer_redb(version: u8) -> String {
+    format!("its redb file format {version} is not the one of this version")
+}
+
 /// Only what is about the bytes is damage; what is about the disk, the folder or the rights is not.
 fn judge(path: &Path, error: &redb::Error) -> Trouble {
     use redb::Error;
@@ -178,9 +193,7 @@ fn judge(path: &Path, error: &redb::Error) -> Trouble {
         Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => {
             Trouble::Other(OpenError::InUse(path.to_owned()))
         }
-        Error::UpgradeRequired(version) => {
-            Trouble::Newer(format!("its redb file format {version} is not the one of this version"))
-        }
+        Error::UpgradeRequired(version) => Trouble::Newer(newer_redb(*version)),
         Error::Corrupted(reason) => Trouble::Damaged(reason.clone()),
         Error::TableTypeMismatch { table, .. } | Error::TableIsMultimap(table) => {
             Trouble::Damaged(format!("its table `{table}` is not a spool's"))
@@ -213,7 +226,7 @@ fn set_aside(path: &Path, suffix: &str, reason: String) -> Result<SetAside, Open
     let aside = with_suffix(path, suffix);
     std::fs::rename(path, &aside).map_err(|error| {
         OpenError::Unavailable(format!(
-            "{} is {suffix} ({reason}) and can't be moved to {}: {error}",
+            "{} can't be used ({reason}) and can't be moved to {}: {error}",
             path.display(),
             aside.display()
         ))
@@ -222,7 +235,7 @@ fn set_aside(path: &Path, suffix: &str, reason: String) -> Result<SetAside, Open
     if let Err(error) = std::fs::write(&note, format!("{reason}\n")) {
         log::warn!("spool: the reason can't be kept in {}: {error}", note.display());
     }
-    Ok(SetAside { path: aside, reason })
+    Ok(SetAside { path: aside, reason, outcome: None })
 }
 
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -221,10 +221,19 @@ pub(super) struct Outline {
 
 /// The same uplink as a record for `routes` alone, marked as replayed, and as a copy where the first one stays.
 pub(super) fn again(bytes: &[u8], routes: &[RouteId], copy: bool) -> Result<Vec<u8>, Unreadable> {
+    with_routes(bytes, routes, flag::REPLAY | if copy { flag::COPY } else { 0 })
+}
+
+/// The same record for other routes.
+pub(super) fn rerouted(bytes: &[u8], routes: &[RouteId]) -> Result<Vec<u8>, Unreadable> {
+    with_routes(bytes, routes, 0)
+}
+
+fn with_routes(bytes: &[u8], routes: &[RouteId], flags: u32) -> Result<Vec<u8>, Unreadable> {
     match decode(bytes) {
         Decoded::Record(mut record) => {
             record.routes = routes.iter().map(|route| route.0).collect();
-            record.flags |= flag::REPLAY | if copy { flag::COPY } else { 0 };
+            record.flags |= flags;
             // postcard fails to encode only when memory runs out.
             seal(FORMAT_V1, &record).map_err(|_| Unreadable::Damaged)
         }

@@ -23,7 +23,7 @@ use super::kept::Gone;
 use super::losses::Losses;
 use super::round::{Round, cost};
 use super::unsynced::Forgotten;
-use super::values::{StoreError, put, read_state, write_routes, write_state};
+use super::values::{StoreError, put, read_state, write_route_list, write_routes, write_state};
 use super::wear::{Gauge, Wear};
 use super::writer::Settle;
 use super::{Note, RouteName, Routed, View};
@@ -38,7 +38,7 @@ pub(super) const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new(
 pub(super) const FORMAT: u8 = 1;
 
 /// Sequence numbers reserved at a time: one durable write for a million records.
-const SEQ_BLOCK: u64 = 1 << 20;
+pub(super) const SEQ_BLOCK: u64 = 1 << 20;
 
 /// No spool gets here: half of what a sequence number can hold. More is damage, and adding to less overflows nothing.
 pub(super) const SEQ_END: u64 = u64::MAX / 2;
@@ -219,6 +219,7 @@ impl Store {
         let mut state = read_state(&txn)?;
         state.totals.seq_limit = state.next_seq + SEQ_BLOCK;
         put(&mut txn.open_table(STATE)?, "totals", &state.totals)?;
+        write_route_list(&txn, &state)?;
         txn.commit()?;
         let gauge = gauge.after_uplinks(state.totals.appended);
         Ok(Store { database: Arc::new(database), on_disk: state.clone(), state, syncs: 1, gauge })
@@ -277,6 +278,11 @@ impl Store {
     /// The values as of the last forced commit.
     pub(super) fn on_disk(&self) -> &State {
         &self.on_disk
+    }
+
+    /// Nothing was ever put into it.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.state.totals.appended == 0 && self.state.accounts.is_empty()
     }
 
     /// Whether everybody whom a record with these routes is for has settled it.
@@ -407,7 +413,7 @@ impl Store {
             on_disk: None,
             accounts: self.state.accounts.iter().map(|(id, account)| account.view(*id)).collect(),
             trouble: None,
-            set_aside: None,
+            set_aside: Vec::new(),
         }
     }
 }

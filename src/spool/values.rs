@@ -11,6 +11,10 @@ use super::record::{Unsealed, seal, unseal};
 use super::store::{DEAD, FORMAT, ID_END, KEPT, LOG, ROUTE, Route, RouteId, SEQ_END, STATE, State, Totals};
 use super::{Note, wear};
 
+/// All routes once more, among the values. They are written once and for good, in one page; without it nobody could tell
+/// whom a record is for, and a salvage would be in vain.
+pub(super) const ROUTES_KEY: &str = "routes";
+
 /// Why a store can't be made of an open database.
 #[derive(Debug)]
 pub(super) enum StoreError {
@@ -92,10 +96,9 @@ pub(super) fn read_state(txn: &WriteTransaction) -> Result<State, StoreError> {
     }
     for row in values.range("account/".."account0")? {
         let (key, value) = row?;
-        let id = key.value().strip_prefix("account/").and_then(|id| id.parse().ok());
-        let id =
-            id.ok_or_else(|| StoreError::Damaged(format!("the key `{}` names no account", key.value())))?;
-        state.accounts.insert(AccountId(id), open_value(value.value(), "account")?);
+        let id = account_of_key(key.value())
+            .ok_or_else(|| StoreError::Damaged(format!("the key `{}` names no account", key.value())))?;
+        state.accounts.insert(id, open_value(value.value(), "account")?);
     }
     state.losses = Losses::read(txn, |range| {
         let is_it = |account: &Account| account.kind == range.kind && account.name == range.name;
@@ -110,7 +113,7 @@ pub(super) fn read_state(txn: &WriteTransaction) -> Result<State, StoreError> {
 }
 
 /// Values that can be read may still contradict each other.
-fn check_values(state: &State) -> Result<(), StoreError> {
+pub(super) fn check_values(state: &State) -> Result<(), StoreError> {
     let totals = &state.totals;
     let ids_fit = totals.next_route <= ID_END
         && totals.next_account <= ID_END
@@ -129,6 +132,10 @@ fn check_values(state: &State) -> Result<(), StoreError> {
 
 pub(super) fn account_key(id: AccountId) -> String {
     format!("account/{:010}", id.0)
+}
+
+pub(super) fn account_of_key(key: &str) -> Option<AccountId> {
+    key.strip_prefix("account/")?.parse().ok().map(AccountId)
 }
 
 pub(super) fn open_value<T: for<'a> Deserialize<'a>>(bytes: &[u8], what: &str) -> Result<T, StoreError> {
@@ -165,7 +172,13 @@ pub(super) fn write_routes(txn: &WriteTransaction, before: &State, after: &State
         let bytes = seal(FORMAT, route).map_err(|error| redb::Error::Corrupted(error.to_string()))?;
         table.insert(id.0, bytes.as_slice())?;
     }
-    Ok(())
+    write_route_list(txn, after)
+}
+
+/// Writes the routes the second time.
+pub(super) fn write_route_list(txn: &WriteTransaction, state: &State) -> Result<(), redb::Error> {
+    let list: Vec<(u32, &Route)> = state.routes.iter().map(|(id, route)| (id.0, route)).collect();
+    put(&mut txn.open_table(STATE)?, ROUTES_KEY, &list)
 }
 
 /// Writes what differs between the values before and after.

@@ -35,6 +35,7 @@ use super::file::{Holding, Meter};
 use super::full;
 use super::jobs::{self, Asked};
 use super::open::{self, Backend, SetAside};
+use super::salvage;
 use super::store::{self, Limits, RoundDone, RouteId, State, Store, Work};
 use super::unsynced::Unsynced;
 use super::waiters::{Done, Waiters};
@@ -129,7 +130,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
     ends: Ends,
-    set_aside: Option<SetAside>,
+    set_aside: Vec<SetAside>,
     generation: u64,
     /// Set once, by the signal to close.
     closing: bool,
@@ -519,12 +520,10 @@ impl Writer {
             self.known = store.state().clone();
             self.on_disk = store.on_disk().clone();
         }
-        let opened =
-            open::open(&self.settings, &self.backend, &self.meter).map_err(|error| error.to_string())?;
+        let opened = salvage::open(&self.settings, &self.backend, &self.meter, &*self.clock)
+            .map_err(|error| error.to_string())?;
         self.holding = opened.holding;
-        if opened.set_aside.is_some() {
-            self.set_aside = opened.set_aside;
-        }
+        self.set_aside = opened.set_aside;
         self.install(opened.store, work).map_err(|error| error.to_string())
     }
 

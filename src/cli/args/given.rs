@@ -2,6 +2,7 @@
 //! business of the [parent](super).
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::duration;
@@ -23,6 +24,8 @@ pub(super) struct Given {
     pub(super) device: Option<String>,
     pub(super) devices: Option<u16>,
     pub(super) failed: bool,
+    pub(super) file: Option<PathBuf>,
+    pub(super) integration: Option<String>,
     pub(super) json: bool,
     pub(super) outage: Option<u64>,
     pub(super) payload: Option<Vec<u8>>,
@@ -50,6 +53,8 @@ impl Given {
             "count" => self.count = Some(value()?.parse()?),
             "device" => self.device = Some(value()?.string()?),
             "devices" => self.devices = Some(value()?.parse::<u16>()?.max(1)),
+            "file" => self.file = Some(value()?.into()),
+            "integration" => self.integration = Some(value()?.string()?),
             "hex" | "payload" => self.payload = Some(hex(&value()?.string()?)?),
             "outage" => self.outage = Some(value()?.parse()?),
             "port" => self.port = Some(value()?.parse()?),

@@ -18,7 +18,7 @@ use given::Given;
 pub(super) use given::hex;
 pub(super) use options::{
     Args, Command, DecodeOptions, DemoOptions, HistoryOptions, ReplayOptions, Replayed, SimulateOptions,
-    TestOptions,
+    SpoolOptions, TestOptions,
 };
 
 /// Where packages install the config.
@@ -51,6 +51,7 @@ const SHAPES: &[Shape] = &[
     shape("replay", 1, &["dead", "since", "all"]),
     shape("purge", 1, &["yes"]),
     shape("test", 1, &["device", "payload", "port", "json"]),
+    shape("spool", 1, &["file", "dead", "integration", "json"]),
     shape("doctor", 0, &["json"]),
     shape("example", 1, &[]),
     shape("reload", 0, &[]),
@@ -159,6 +160,7 @@ impl Words {
                 port: given.port,
                 json,
             }),
+            "spool" => spool(word.as_deref(), given)?,
             "doctor" => Command::Doctor { json },
             "example" => Command::Example { name: word },
             "reload" => Command::Reload,
@@ -202,6 +204,26 @@ fn replayed(given: &Given) -> Result<Replayed, String> {
     }
 }
 
+fn spool(word: Option<&str>, given: Given) -> Result<Command, String> {
+    const WORDS: [&str; 2] = ["check", "export"];
+    let Given { file, dead, integration, json, .. } = given;
+    let options = SpoolOptions { file, dead, integration, json };
+    match word {
+        Some("check") if options.dead || options.integration.is_some() => {
+            Err("--dead and --integration go with `spool export`: `spool check` counts everything".into())
+        }
+        Some("check") => Ok(Command::SpoolCheck(options)),
+        // Its lines are JSON anyway.
+        Some("export") => Ok(Command::SpoolExport(options)),
+        Some(word) => {
+            let near = nearest(word, WORDS);
+            let hint = near.map_or_else(String::new, |near| format!("; did you mean `spool {near}`?"));
+            Err(format!("`spool` does not know `{}`, but check and export{hint}", printable(word)))
+        }
+        None => Err("`spool` needs to know what: `spool check` or `spool export`".into()),
+    }
+}
+
 fn decode_options(given: Given, function: Option<String>) -> Result<DecodeOptions, String> {
     let Some(function) = function else {
         return Err("`decode` needs the name of a function, as in `decode silo --hex 01a2 --port 2`".into());
@@ -231,6 +253,7 @@ mod tests {
         match command {
             "decode" => "f --batch",
             "replay" => "api --dead",
+            "spool" => "check",
             "pause" | "resume" | "dead" | "purge" | "test" => "api",
             "apply" => "new.toml",
             _ => "",
@@ -262,6 +285,10 @@ mod tests {
             ("replay api --dead --since 2h", "exclude"),
             ("replay api --dead --all", "--all"),
             ("purge", "purge factory-api"),
+            ("spool", "spool check"),
+            ("spool chekc", "did you mean `spool check`"),
+            ("spool check --dead", "spool export"),
+            ("spool export --fiel x", "did you mean --file"),
             ("test", "test factory-api"),
             ("test api --payload 1", "hexadecimal"),
             ("apply", "new.toml"),

@@ -57,6 +57,19 @@ pub(crate) enum Replayed {
     },
 }
 
+/// Options of `spool`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct SpoolOptions {
+    /// Not the spool of the config.
+    pub(crate) file: Option<PathBuf>,
+    /// Dead letters, not what waits.
+    pub(crate) dead: bool,
+    /// Only what is for this one.
+    pub(crate) integration: Option<String>,
+    /// One JSON object.
+    pub(crate) json: bool,
+}
+
 /// Options of `test`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct TestOptions {
@@ -124,6 +137,8 @@ pub(crate) enum Command {
     Reload,
     Apply { new: PathBuf, confirm: Duration },
     Confirm,
+    SpoolCheck(SpoolOptions),
+    SpoolExport(SpoolOptions),
     Decode(DecodeOptions),
     Simulate(SimulateOptions),
     Demo(DemoOptions),

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::clock::{Clock, RELEASE_FLOOR_US, SystemClock, is_synchronised, rfc3339};
 use crate::config::{Config, Durability};
+use crate::spool::set_aside_beside;
 
 use super::super::table::size;
 use super::{Finding, kernel};
@@ -102,16 +103,13 @@ pub(super) fn spool(config: &Config, is_open: bool, report: &mut impl FnMut(Find
             report(Finding::bad("spool", says, "say it with sudo, or as the user of the agent"));
         }
     }
-    for kind in ["damaged", "newer"] {
-        let aside = format!("{}.{kind}", path.display());
-        if Path::new(&aside).exists() {
-            let reason = fs::read_to_string(format!("{aside}.reason")).unwrap_or_default();
-            report(Finding::warn(
-                "set aside",
-                format!("{aside}: {}", reason.trim()),
-                "its uplinks are not sent; keep it for a closer look, or delete it",
-            ));
-        }
+    for aside in set_aside_beside(path) {
+        let outcome = aside.outcome.map_or_else(String::new, |outcome| format!("; {outcome}"));
+        report(Finding::warn(
+            "set aside",
+            format!("{}: {}{outcome}", aside.path.display(), aside.reason),
+            "`packhorse spool export --file` prints what can be read of it; delete it when nobody needs it",
+        ));
     }
     report(space(config, folder));
     report(sync(folder));

@@ -105,6 +105,8 @@ fn the_stored_values_of_format_1_are_frozen() {
     let route = Route { flow: "silos".into(), account: 128 };
     assert_eq!(hex(&route), GOLDEN_ROUTE);
     assert_eq!(from_hex::<Route>(GOLDEN_ROUTE), route);
+    assert_eq!(hex(&[(300u32, &route)].as_slice()), GOLDEN_ROUTES);
+    assert_eq!(from_hex::<Vec<(u32, Route)>>(GOLDEN_ROUTES), [(300, route)]);
 
     let mut account = Account::starting_at("mqtt", "plant-broker", 1_000);
     account.settled.insert(1_002, 1_005);
@@ -123,6 +125,7 @@ fn the_stored_values_of_format_1_are_frozen() {
 
 const GOLDEN_TOTALS: &str = "010dc3cd87c0843dac02f0a204a01f03d8040004050280808001038101";
 const GOLDEN_ROUTE: &str = "01ae31976f0573696c6f738001";
+const GOLDEN_ROUTES: &str = "01ecec924101ac020573696c6f738001";
 const GOLDEN_ACCOUNT: &str = "01a089b839046d7174740c706c616e742d62726f6b6572e80701ea07ed0707f4030107010203040506070184070001020301010409010501080006";
 
 /// A loss that a later version adds grows the list at its end: both read what the other wrote.

@@ -31,6 +31,7 @@ use super::super::boots;
 use super::super::carried::{Aliases, Carried};
 use super::super::jobs::{Asked, Command, CommandError};
 use super::super::open::{self, Opened};
+use super::super::salvage;
 use super::super::store::{Limits, RouteId, State, Store, Totals, Work};
 use super::super::unsynced::Forgotten;
 use super::super::waiters::Done;
@@ -113,7 +114,7 @@ fn in_memory(before: &State, in_hand: usize) -> Result<Store, String> {
 /// The store of a spool that has no file yet.
 pub(in super::super) fn without_a_file() -> Result<Opened, OpenError> {
     let store = in_memory(&foreign(), 0).map_err(OpenError::Unavailable)?;
-    Ok(Opened { store, holding: None, set_aside: None })
+    Ok(Opened { store, holding: None, set_aside: Vec::new() })
 }
 
 fn foreign() -> State {
@@ -206,8 +207,8 @@ impl Writer {
 
     fn leave_refuge(&mut self) -> Result<(), String> {
         let (Some(refuge), Some(memory)) = (&self.refuge, &self.store) else { return Ok(()) };
-        let opened =
-            open::open(&self.settings, &self.backend, &self.meter).map_err(|error| error.to_string())?;
+        let opened = salvage::open(&self.settings, &self.backend, &self.meter, &*self.clock)
+            .map_err(|error| error.to_string())?;
         let limits = self.settings.limits(opened.limit(), &opened.store.state().totals);
         let mut file = opened.store;
         let now_us = self.clock.wall_us();
@@ -237,7 +238,7 @@ impl Writer {
             ..Work::default()
         };
         file.round(&work, true, limits, now_us, |_| Ok(())).map_err(|error| error.to_string())?;
-        self.set_aside = opened.set_aside.or(self.set_aside.take());
+        self.set_aside = opened.set_aside;
         self.holding = opened.holding;
         self.move_in(file, aliases, was_foreign);
         log::warn!("spool: the file can be used again; {n} uplinks that waited in memory are in it");

@@ -1,0 +1,279 @@
+//! Opening the spool, and taking over what an earlier file of it held that was set aside.
+//!
+//! # A damaged file
+//!
+//! [`open`](super::open) moves it to `spool.redb.salvage` and makes a fresh one. Under that name it is *owed*: before the spool
+//! is handed out, everything that can be read of it is [restored](super::transfer) into the fresh one, and then it becomes
+//! `spool.redb.damaged`, which nobody opens again by himself. One is kept; the next one takes its place. Beside it lies
+//! `.reason`: why, and what came of it.
+//!
+//! Where the file could not be read at that start, the spool has a life of its own by the next one: then it is
+//! [imported](super::transfer) instead.
+//!
+//! The reader ([`image`](super::image)) panics at nothing, but a start must not hang on that: how often a salvage was begun is
+//! written into the fresh file before each attempt, and one that did not come to its end twice, be it a crash, a power cut or
+//! a full disk, is not tried a third time. It has five minutes, after which the rest counts as unreadable. The sources listen
+//! meanwhile; uplinks are only taken in behind what was restored, so that their order stays.
+//!
+//! A file in which the agent died three times is not salvaged: redb found it whole, so what killed the agent may well be one
+//! of its records.
+//!
+//! # A newer file
+//!
+//! It is kept as `spool.redb.newer`, and looked at again at every start. The version that can read it [imports](super::transfer)
+//! what waits in it and removes it. Where that was cut short it goes on.
+//!
+//! # What the operator is told
+//!
+//! What lies beside the spool is in every [`View`](super::View), with the reason and what came of it, for as long as it lies
+//! there.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock::Clock;
+
+use super::Settings;
+use super::file::{Holding, Meter};
+use super::image::{Image, Verdict};
+use super::inspect::{self, InspectError};
+use super::open::{self, Backend, OpenError, Opened, SetAside, with_suffix};
+use super::store::{Store, Totals};
+use super::transfer::{Progress, Tally, Transfer, Way};
+
+/// What is appended to the spool's name: for a file that is owed a salvage, one that has had it, one that is too new.
+pub(super) const OWED: &str = "salvage";
+pub(super) const DAMAGED: &str = "damaged";
+pub(super) const NEWER: &str = "newer";
+
+/// How long one may take.
+const AT_MOST: Duration = Duration::from_secs(300);
+
+/// How often one is begun.
+const ATTEMPTS: u8 = 2;
+
+const NO_REASON: &str = "the reason was not kept";
+const BY_HAND: &str = "`packhorse spool export --file` prints what can be read of it";
+
+/// Opens the spool, with what earlier files of it held.
+pub(super) fn open(
+    settings: &Settings,
+    backend: &Backend,
+    meter: &Arc<Meter>,
+    clock: &dyn Clock,
+) -> Result<Opened, OpenError> {
+    let mut opened = open::open(settings, backend, meter)?;
+    if matches!(backend, Backend::File) {
+        let mut debts = Debts {
+            settings,
+            now_us: clock.wall_us(),
+            holding: opened.holding.clone(),
+            store: &mut opened.store,
+        };
+        debts.salvage()?;
+        debts.import()?;
+        opened.set_aside = beside(&settings.path, &opened.set_aside);
+    }
+    Ok(opened)
+}
+
+/// Files that were set aside and lie beside the spool at `path`.
+pub fn set_aside_beside(path: &Path) -> Vec<SetAside> {
+    beside(path, &[])
+}
+
+/// What lies beside the spool. The reason of one that was set aside just now is known even where it could not be written.
+fn beside(path: &Path, just_now: &[SetAside]) -> Vec<SetAside> {
+    let files = [OWED, DAMAGED, NEWER].map(|suffix| with_suffix(path, suffix));
+    let there = files.into_iter().filter(|file| file.exists());
+    there
+        .map(|path| {
+            let (reason, outcome) = Reason::of(&path).read();
+            let known = just_now.first().map(|aside| aside.reason.clone());
+            let reason = reason.or(known).unwrap_or_else(|| NO_REASON.to_owned());
+            SetAside { path, reason, outcome }
+        })
+        .collect()
+}
+
+/// The small file that says why another one was set aside, and in a second line what came of it.
+struct Reason(PathBuf);
+
+impl Reason {
+    fn of(path: &Path) -> Reason {
+        Reason(with_suffix(path, "reason"))
+    }
+
+    fn read(&self) -> (Option<String>, Option<String>) {
+        let text = std::fs::read_to_string(&self.0).unwrap_or_default();
+        let mut lines = text.lines().filter(|line| !line.is_empty()).map(str::to_owned);
+        (lines.next(), lines.next())
+    }
+
+    fn write(&self, reason: &str, outcome: &str) {
+        if let Err(error) = std::fs::write(&self.0, format!("{reason}\n{outcome}\n")) {
+            log::warn!("spool: what came of it can't be kept in {}: {error}", self.0.display());
+        }
+    }
+}
+
+struct Debts<'d> {
+    settings: &'d Settings,
+    now_us: i64,
+    holding: Option<Holding>,
+    store: &'d mut Store,
+}
+
+impl Debts<'_> {
+    fn beside(&self, suffix: &str) -> PathBuf {
+        with_suffix(&self.settings.path, suffix)
+    }
+
+    /// Restores what a damaged file held.
+    fn salvage(&mut self) -> Result<(), OpenError> {
+        let path = self.beside(OWED);
+        let Some(progress) = self.progress(&path, OWED)? else { return Ok(()) };
+        let outcome = if progress.is_done {
+            "it was salvaged".to_owned()
+        } else if progress.attempts >= ATTEMPTS {
+            format!("{ATTEMPTS} attempts to salvage what is in it did not come to an end; {BY_HAND}")
+        } else {
+            log::warn!("spool: reading what can be read of {}", path.display());
+            let Some(image) = read(&path)? else { return Ok(()) };
+            if image.newer().is_some() {
+                keep(&path, &self.beside(NEWER), "it is for a newer version");
+                return Ok(());
+            }
+            self.transfer(&image, progress)?.1
+        };
+        keep(&path, &self.beside(DAMAGED), &outcome);
+        Ok(())
+    }
+
+    /// Imports what a file holds that was too new for the version before this one.
+    fn import(&mut self) -> Result<(), OpenError> {
+        let path = self.beside(NEWER);
+        let Some(progress) = self.progress(&path, NEWER)? else { return Ok(()) };
+        if progress.is_done {
+            remove(&path);
+            return Ok(());
+        }
+        if progress.attempts >= ATTEMPTS {
+            log::error!("spool: {} could not be imported twice; {BY_HAND}", path.display());
+            return Ok(());
+        }
+        let Some(mut image) = read(&path)? else { return Ok(()) };
+        let verdict = match image.newer() {
+            Some(why) => Verdict::Newer(why),
+            None => image.judge(),
+        };
+        if let Verdict::Damaged(why) | Verdict::Newer(why) = verdict {
+            log::error!("spool: {} is kept and not imported: {why}; {BY_HAND}", path.display());
+            return Ok(());
+        }
+        match self.transfer(&image, progress)? {
+            (tally, _) if tally.is_all() => remove(&path),
+            (_, outcome) => keep(&path, &self.beside(DAMAGED), &outcome),
+        }
+        Ok(())
+    }
+
+    /// How far it has come with a file, if there is one.
+    fn progress(&self, path: &Path, what: &'static str) -> Result<Option<Progress>, OpenError> {
+        let Ok(file) = std::fs::metadata(path) else { return Ok(None) };
+        // A name says nothing: another file may have come under it.
+        let changed_ns = file.mtime().saturating_mul(1_000_000_000).saturating_add(file.mtime_nsec());
+        let from = (file.ino(), file.len(), changed_ns);
+        let notes = self.store.notes()?;
+        let known = notes.iter().find_map(|note| Progress::read(note, what)).filter(|it| it.from == from);
+        // Only in a fresh file the numbers of the one before are free.
+        let way = if what == OWED && self.store.is_fresh() { Way::Restore } else { Way::Import };
+        Ok(Some(known.unwrap_or_else(|| Progress::new(what, from, way))))
+    }
+
+    /// Takes over what a file holds; says what came of it.
+    fn transfer(&mut self, image: &Image, progress: Progress) -> Result<(Tally, String), OpenError> {
+        let values = image.values();
+        let (settings, on_disk) = (self.settings, self.holding.as_ref().map(Holding::limit));
+        let limits = |totals: &Totals| settings.limits(on_disk, totals);
+        let verb = if progress.what == OWED { "salvaged" } else { "imported" };
+        let transfer = Transfer::new(self.store, &values, &limits, self.now_us, progress);
+        let tally = transfer
+            .run(image)
+            .map_err(|error| OpenError::Unavailable(format!("{}: {error}", settings.path.display())))?;
+        let outcome = told(&tally, values.is_complete(), image.is_late(), verb);
+        log::warn!("spool: {outcome}");
+        Ok((tally, outcome))
+    }
+}
+
+/// Opens a file that was set aside. One that can't be opened now may be at the next start.
+fn read(path: &Path) -> Result<Option<Image>, OpenError> {
+    let until = Some(Instant::now() + AT_MOST);
+    let image = match inspect::locked(path) {
+        // Somebody looks at it; that ends.
+        Err(InspectError::InUse(path)) => return Err(OpenError::InUse(path)),
+        Err(error) => Err(error.to_string()),
+        Ok(file) => Image::open(file, until),
+    };
+    match image {
+        Ok(image) => Ok(Some(image)),
+        Err(error) => {
+            log::error!("spool: {} can't be read: {error}", path.display());
+            Ok(None)
+        }
+    }
+}
+
+/// Gives a file the name under which it stays, with what came of it.
+fn keep(from: &Path, to: &Path, outcome: &str) {
+    let reason = Reason::of(from);
+    let why = reason.read().0.unwrap_or_else(|| NO_REASON.to_owned());
+    if let Err(error) = std::fs::rename(from, to) {
+        log::error!("spool: {} can't be moved to {}: {error}", from.display(), to.display());
+        return;
+    }
+    log::error!("spool: {} is kept: {why}; {outcome}", to.display());
+    Reason::of(to).write(&why, outcome);
+    // Left behind, it would only say the same.
+    let _ = std::fs::remove_file(&reason.0);
+}
+
+fn remove(path: &Path) {
+    match std::fs::remove_file(path) {
+        Ok(()) => _ = std::fs::remove_file(Reason::of(path).0),
+        Err(error) => {
+            log::error!("spool: {} was imported and can't be removed: {error}", path.display());
+        }
+    }
+}
+
+/// What came of it, in a sentence.
+fn told(tally: &Tally, is_complete: bool, is_late: bool, verb: &str) -> String {
+    let count = |n: u64, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
+    let mut said = vec![match (tally.records, tally.letters) {
+        (0, 0) => format!("nothing that waits was {verb}"),
+        (records, 0) => format!("{} {verb}", count(records, "uplink")),
+        (records, letters) => {
+            format!("{} and {} {verb}", count(records, "uplink"), count(letters, "dead letter"))
+        }
+    }];
+    if tally.lost > 0 {
+        said.push(format!("{} lost, counted as damaged", tally.lost));
+    }
+    if tally.nobodys > 0 {
+        said.push(format!("{} left in it, whose destination can't be read", count(tally.nobodys, "uplink")));
+    }
+    if tally.unknown > 0 {
+        said.push(format!("{} of a newer version", count(tally.unknown, "uplink")));
+    }
+    if !is_complete {
+        said.push("nobody knows what else was in it".to_owned());
+    }
+    if is_late {
+        said.push(format!("not all of it was read within {} min", AT_MOST.as_secs() / 60));
+    }
+    said.join("; ")
+}
