@@ -1,4 +1,5 @@
-//! The files in `config/examples` as they stand: each passes `check` without a word, once its secrets are there.
+//! The files in `config/examples` as they stand, and the pieces of config in the guide: each passes `check` without a word, once
+//! its secrets are there.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -111,6 +112,20 @@ fn every_example_passes_check_as_it_stands() {
         files_named_in(&text).iter().for_each(|name| folder.make(name));
         assert_eq!(checked(&folder, &text), [""; 0], "{}", path.display());
     }
+}
+
+/// The pieces of the guide are parts of one config.
+#[test]
+fn the_guide_passes_check() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/integrations.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let pieces = guide.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let source = "[source.concentrator]\ntype = \"semtech-udp\"\n";
+    let text = source.to_owned() + &pieces.collect::<String>();
+    assert_eq!(text.matches("type = \"http\"").count() + text.matches("type = \"mqtt\"").count(), 4);
+    let folder = Folder::new();
+    files_named_in(&text).iter().for_each(|name| folder.make(name));
+    assert_eq!(checked(&folder, &text), [""; 0]);
 }
 
 /// The table of the README names every file, and no other.

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,25 +47,6 @@ fn state_is(name: &'static str, state: &'static str) -> impl Fn(&Value) -> bool 
 
 fn counters(arrivals: &Arrivals) -> Vec<u64> {
     arrivals.all().iter().map(|arrival| arrival.json()["f_cnt"].as_u64().unwrap()).collect()
-}
-
-/// DESIGN invariant 3. The hanging endpoint accepts connections and never answers; the healthy one receives everything
-/// while the first attempt at the other is still under way.
-#[test]
-fn a_hanging_endpoint_delays_nobody() {
-    let hanging = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let (healthy, arrivals) = endpoint();
-    let integrations = http("hanging", hanging.local_addr().unwrap(), "timeout = \"5m\"")
-        + &http("healthy", healthy.address(), "");
-    let site = Site::new("", &integrations);
-    let mut agent = site.start();
-    assert_eq!(forwarder(site.udp, 8, 1).send_uplinks(200).unwrap().acked, 200);
-    assert!(arrivals.wait_for_unique(200, PATIENCE), "{:?}", agent.try_status());
-    let status = agent.wait_until("all are settled", |status| integration(status, "healthy")["backlog"] == 0);
-    let hanging = integration(&status, "hanging");
-    assert_eq!((&hanging["backlog"], &hanging["delivered"]), (&json!(200), &json!(0)));
-    assert_eq!(hanging["last_error"], Value::Null, "its first attempts are still under way");
-    assert!(agent.terminate().success(), "requests that hang do not hold up the stop");
 }
 
 /// RULES S1, S8: 401 blames the endpoint. The backlog waits, is probed, and goes on by itself, in order.

@@ -140,7 +140,7 @@ pub fn io_failure(error: &io::Error, peer: &Peer, clock: &dyn Clock) -> Failure 
 
 /// What a reset of an open connection says.
 pub(crate) fn was_reset(peer: &Peer) -> String {
-    format!("{peer} reset the connection: it crashed or was restarted, or a firewall in between cut it")
+    format!("{peer} reset the connection: it, or a firewall in between, cut it off")
 }
 
 fn stumble_failure(stumble: &Stumble, peer: &Peer, clock: &dyn Clock) -> Failure {

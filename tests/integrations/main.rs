@@ -13,6 +13,7 @@ mod endpoint;
 mod failures;
 mod far_ends;
 mod http_fields;
+mod isolation;
 mod mqtt_fields;
 #[path = "../support/mod.rs"]
 mod support;
