@@ -6,6 +6,7 @@
 //! too deep, a number out of range) is missing, and takes nothing else with it.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
 use serde_json::value::RawValue;
@@ -16,6 +17,7 @@ use time::format_description::well_known::Rfc3339;
 use super::escape;
 use super::format::packhorse;
 use super::message::Message;
+use super::template::Template;
 
 /// What stands for a secret wherever people look.
 pub(super) const SECRET: &str = "[secret]";
@@ -23,12 +25,18 @@ pub(super) const SECRET: &str = "[secret]";
 impl Message<'_> {
     /// What templates read. Holds the device's secret variables (RULES S34): for the wire only.
     pub fn context(&self) -> Value {
-        self.context_with(|secret| secret.to_owned())
+        self.context_with(|secret| secret.to_owned(), |_| true)
+    }
+
+    /// The part of it that these templates read: few need much of it.
+    pub fn context_for<'t>(&self, templates: impl Iterator<Item = &'t Template> + Clone) -> Value {
+        let wants = |name: &str| templates.clone().any(|template| template.reads(name));
+        self.context_with(|secret| secret.to_owned(), wants)
     }
 
     /// The same with `[secret]` for each secret: for [`Template::shown`](super::Template::shown).
     pub fn shown_context(&self) -> Value {
-        self.context_with(|_| SECRET.to_owned())
+        self.context_with(|_| SECRET.to_owned(), |_| true)
     }
 
     /// Whether a template could put a secret into what it makes of this.
@@ -52,32 +60,28 @@ impl Message<'_> {
         forms.iter().fold(text.to_owned(), |text, form| text.replace(form.as_str(), SECRET))
     }
 
-    fn context_with(&self, secret: impl Fn(&str) -> String) -> Value {
-        let plain = packhorse::without_results(self);
+    /// The names at the top that are wanted, as far as there is a value for them.
+    fn context_with(&self, secret: impl Fn(&str) -> String, wants: impl Fn(&str) -> bool) -> Value {
         // It holds nothing that can't be written or read back; were it otherwise, every value would be missing.
-        let read = serde_json::to_vec(&plain).and_then(|text| serde_json::from_slice(&text));
-        let mut context: Map<String, Value> = read.unwrap_or_default();
-        for (name, flag) in [
-            ("retransmission", self.uplink.flags.retransmission),
-            ("simulated", self.uplink.flags.simulated),
-            ("replay", self.replay),
-        ] {
-            context.insert(name.to_owned(), flag.into());
+        let plain = serde_json::to_vec(&packhorse::without_results(self)).unwrap_or_default();
+        let plain: BTreeMap<&str, &RawValue> = serde_json::from_slice(&plain).unwrap_or_default();
+        let mut context = Map::new();
+        for (name, text) in plain.iter().filter(|(name, _)| wants(name)) {
+            context.extend(read_result(text).map(|value| ((*name).to_owned(), value)));
         }
-        if let Some(time_ms) = context.get("time").and_then(|time| milliseconds_of(time.as_str()?)) {
-            context.insert("time_ms".to_owned(), time_ms.into());
-        }
-        if let Some(payload) = &self.payload {
-            context.insert("payload_hex".to_owned(), HEXLOWER.encode(payload).into());
-        }
-        if let Some(frame) = self.frame() {
-            context.insert("phy_payload_hex".to_owned(), HEXLOWER.encode(frame).into());
-        }
-        for (name, result) in [("decoded", &self.decoding.data), ("normalized", &self.decoding.normalized)] {
-            if let Some(value) = result.as_deref().and_then(read_result) {
-                context.insert(name.to_owned(), value);
+        let mut add = |name: &str, value: &dyn Fn() -> Option<Value>| {
+            if wants(name) {
+                context.extend(value().map(|value| (name.to_owned(), value)));
             }
-        }
+        };
+        add("retransmission", &|| Some(self.uplink.flags.retransmission.into()));
+        add("simulated", &|| Some(self.uplink.flags.simulated.into()));
+        add("replay", &|| Some(self.replay.into()));
+        add("time_ms", &|| milliseconds_of(read_result(plain.get("time")?)?.as_str()?).map(Value::from));
+        add("payload_hex", &|| Some(HEXLOWER.encode(self.payload.as_deref()?).into()));
+        add("phy_payload_hex", &|| Some(HEXLOWER.encode(self.frame()?).into()));
+        add("decoded", &|| read_result(self.decoding.data.as_deref()?));
+        add("normalized", &|| read_result(self.decoding.normalized.as_deref()?));
         if let Some(device) = self.device
             && let Some(Value::Object(members)) = context.get_mut("device")
         {

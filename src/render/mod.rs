@@ -167,7 +167,7 @@ impl Renderer {
         kind: BodyKind,
         message: &Message<'_>,
     ) -> Result<Rendered, Failure> {
-        let context = message.context();
+        let context = message.context_for(std::iter::once(template));
         let text = template.render(&context).map_err(unrenderable)?;
         let shown = if message.has_secrets() {
             printable(&template.shown(&message.shown_context()).map_err(unrenderable)?)

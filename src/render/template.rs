@@ -177,6 +177,11 @@ impl Template {
         self.placeholders().map(Placeholder::to_string)
     }
 
+    /// Whether it reads anything of what stands under this name at the top.
+    pub fn reads(&self, root: &str) -> bool {
+        self.placeholders().any(|placeholder| placeholder.path.first().is_some_and(|name| name == root))
+    }
+
     /// Whether it has no placeholder, and so renders the same for every uplink.
     pub fn is_static(&self) -> bool {
         self.placeholders().next().is_none()

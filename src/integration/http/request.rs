@@ -116,8 +116,9 @@ impl RequestMaker {
         attempt: Attempt,
     ) -> Result<Made, Failure> {
         let body = way.renderer.body(message)?;
-        let is_fixed = self.url.is_static() && self.headers.iter().all(|(_, value)| value.is_static());
-        let context = if is_fixed { serde_json::Value::Null } else { message.context() };
+        let templates = std::iter::once(&self.url).chain(self.headers.iter().map(|(_, value)| value));
+        let is_fixed = templates.clone().all(Template::is_static);
+        let context = if is_fixed { serde_json::Value::Null } else { message.context_for(templates) };
 
         let key = way.key(sending.uplink, sending.extra);
         let mut request = self.assemble(body.bytes, &body.content_type, key, attempt, &context)?;

@@ -218,7 +218,7 @@ impl Mqtt {
             return Err(Failure::link(Layer::Render, "this way to send it is not configured any more"));
         };
         let topic = topic
-            .render(&message.context())
+            .render(&message.context_for(std::iter::once(topic)))
             .map_err(|error| Failure::record(Layer::Render, format!("topic: {error}")))?;
         if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES || !valid_topic(&topic) {
             let message = format!(
