@@ -287,6 +287,7 @@ impl Agent {
             spool_max_size: self.settings.max_size,
             spool_commit_window: self.settings.commit_window,
             counters: Arc::clone(&counters),
+            taps: self.sources.iter().flat_map(Source::taps).cloned().collect(),
             sightings: sightings.clone(),
             clock: Arc::clone(&clock),
             started_ns: clock.boot_ns(),

@@ -2,9 +2,13 @@
 //!
 //! Backlog, delivered and losses of the spool are counted by the spool itself, in the transaction that makes them true.
 //! Here are the counts of what never reached it. They start from the totals of the last durable commit (RULES S24) and
-//! go up only.
+//! go up only. What a tap passes on is counted apart, in [`TapCounters`], from the start of the process.
+
+mod tap;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use tap::{SILENT_AFTER, TapCounters, TapDrop, TapState};
 
 /// Why something that arrived at a source was not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -213,22 +213,27 @@ fn a_port_that_is_taken_is_named_with_a_next_step() {
 }
 
 #[test]
-fn keys_of_later_versions_are_refused_at_their_place() {
+fn settings_that_cannot_work_are_refused_at_their_place() {
+    let twice =
+        ["127.0.0.1:1680", "LNS.example.com:1700", "127.0.0.2:1", "lns.example.com:1700", "127.0.0.3:1"];
     let config = SemtechUdp {
-        accept: vec![spot("known".to_owned())],
-        forward_to: vec![spot("127.0.0.1:1680".to_owned())],
+        forward_to: twice.map(|server| spot(server.to_owned())).to_vec(),
         allow: Vec::new(),
         ..config()
     };
     let problems = Listener::try_new(&spot("concentrator".to_owned()), &config).unwrap_err();
-    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
-    assert_eq!(keys, ["source.concentrator.allow", "source.concentrator.forward_to"]);
-    assert!(
-        problems
-            .iter()
-            .all(|problem| problem.is_error() && problem.place.is_some() && problem.hint.is_some())
-    );
-    assert!(problems[1].message.contains("not available in this version"));
+    for (problem, (key, words)) in problems.iter().zip([
+        ("allow", "nobody may send"),
+        ("forward_to", "at most 4 servers"),
+        ("forward_to", "stands here twice"),
+    ]) {
+        assert_eq!(problem.key, format!("source.concentrator.{key}"));
+        assert!(
+            problem.is_error() && problem.place.is_some() && problem.message.contains(words),
+            "{problem}"
+        );
+    }
+    assert_eq!(problems.len(), 3);
 }
 
 /// DESIGN invariant 5: 20,000 datagrams that nobody should send, through the real socket.

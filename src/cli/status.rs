@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::printable::printable;
 
 use super::ask::Agent;
-use super::table::{duration, list, number, size, text, uplinks};
+use super::table::{cut, duration, list, number, size, text, uplinks};
 use super::{Exit, say};
 
 pub(super) fn status(config: &Path, json: bool) -> Result<Exit, Exit> {
@@ -34,6 +34,7 @@ fn table(status: &Value) -> String {
             lines.push(format!("    {}", printable(outcome)));
         }
     }
+    lines.extend(list(status, "taps").iter().flat_map(tap));
     let overdue: Vec<String> =
         list(status, "overdue").iter().filter_map(Value::as_str).map(printable).collect();
     if !overdue.is_empty() {
@@ -68,13 +69,33 @@ fn head(status: &Value) -> String {
 }
 
 fn counts(status: &Value) -> String {
-    let dropped = status.get("dropped").and_then(Value::as_object);
-    let dropped: Vec<String> = dropped
-        .map(|reasons| reasons.iter().map(|(reason, n)| format!("{reason} {n}")).collect())
-        .unwrap_or_default();
-    let dropped =
-        if dropped.is_empty() { String::new() } else { format!("  dropped: {}", dropped.join(", ")) };
+    let dropped = dropped(status).unwrap_or_default();
     format!("heard {}  committed {}{dropped}", number(status, "heard"), number(status, "committed"))
+}
+
+/// What was dropped, by reason; `None` if nothing was.
+fn dropped(of: &Value) -> Option<String> {
+    let reasons = of.get("dropped").and_then(Value::as_object).filter(|reasons| !reasons.is_empty())?;
+    let reasons: Vec<String> = reasons.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+    Some(format!("  dropped: {}", reasons.join(", ")))
+}
+
+/// A server that a source passes everything on to.
+fn tap(tap: &Value) -> Vec<String> {
+    let last = tap.get("last_ack_s").and_then(Value::as_u64);
+    let last = last.map_or("no ACK yet".to_owned(), |s| format!("ACK {} ago", duration(s)));
+    let mut lines = vec![format!(
+        "tap {} {}, {last}: {} up, {} down",
+        cut(&text(tap, "server"), 28),
+        text(tap, "state"),
+        number(tap, "forwarded"),
+        number(tap, "downlinks")
+    )];
+    if let Some(trouble) = tap.get("trouble").filter(|trouble| !trouble.is_null()) {
+        lines.push(format!("  {}: {}", text(trouble, "reason"), text(trouble, "message")));
+    }
+    lines.extend(dropped(tap));
+    lines
 }
 
 fn spool(status: &Value) -> String {
@@ -199,6 +220,10 @@ mod tests {
                        "flash": { "today": { "bytes": 300_000, "syncs": 9, "uplinks": 100 },
                                   "in_all": { "bytes": 3_000_000_000u64, "syncs": 99_000, "uplinks": 1_300_000 },
                                   "emmc": { "used_percent": 10, "pre_eol": 1 } } },
+            "taps": [{ "source": "concentrator", "server": "very-long-name-of-a-network-server.example.com:1700",
+                       "state": "silent", "forwarded": 1_300_000, "downlinks": 12_000, "acks": 1, "last_ack_s": 725,
+                       "trouble": { "reason": "unresolved", "message": crate::metrics::TapDrop::Unresolved.explained() },
+                       "dropped": { "unresolved": 4 } }],
             "overdue": ["silo-7"],
             "integrations": [{ "name": "factory-api", "via": "backup", "replay": { "left": 12, "missed": 0 }, "type": "http", "enabled": true, "state": "down",
                 "backlog": 1_000, "oldest_s": 725, "delivered": 300, "dead_letters": 1, "dropped": { "expired": 2 },
@@ -215,6 +240,9 @@ mod tests {
             "down",
             "1000",
             "tcp: connection refused",
+            "silent, ACK 12m5s ago: 1300000 up, 12000 down",
+            "  unresolved: the name has no address",
+            "  dropped: unresolved 4",
             "silo-7",
             "7 uplinks more in the file, out of reach",
             "room for 19.0 MiB of it only",

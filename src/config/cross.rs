@@ -1,7 +1,7 @@
 //! What only the whole configuration shows: references that lead nowhere, and things that stand twice.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::device::{hex_bytes, shown};
 use super::problem::{Place, Problem};
@@ -95,6 +95,7 @@ impl<'c> Population<'c> {
 pub(super) fn clashes(config: &Config) -> Vec<Problem> {
     let mut problems = devices(config);
     problems.extend(listeners(config));
+    problems.extend(circles(config));
     problems.extend(brokers(config));
     problems.extend(flows(&config.flows));
     problems.extend(config.flows.iter().flat_map(|flow| misfits(flow, &config.integrations)));
@@ -160,6 +161,48 @@ fn listeners(config: &Config) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Datagrams that would come back to where they came from, or to another source of this agent, which would take the uplinks in
+/// once more. Of names, `localhost` alone is known here; what others turn out to be, the source finds out.
+fn circles(config: &Config) -> Vec<Problem> {
+    let udp = config.sources.iter().filter_map(|source| match &source.kind {
+        SourceKind::SemtechUdp(udp) => Some((&source.name.value, udp)),
+        _ => None,
+    });
+    let mut problems = Vec::new();
+    for (name, tapped) in udp.clone() {
+        for server in &tapped.forward_to {
+            let Some((other, _)) = udp.clone().find(|(_, udp)| leads_to(server, *udp.listen)) else {
+                continue;
+            };
+            let message = match other == name {
+                true => "this is the source's own address: every datagram would go round for ever".to_owned(),
+                false => format!("source.{other} listens there: every uplink would be taken in twice"),
+            };
+            let hint = "name the server that is to hear the forwarder too, such as \"127.0.0.1:1680\"";
+            problems
+                .push(Problem::error(&server.place, format!("source.{name}.forward_to"), message).hint(hint));
+        }
+    }
+    problems
+}
+
+/// Whether what is sent to `peer`, a `HOST:PORT`, arrives at `listen`.
+fn leads_to(peer: &str, listen: SocketAddr) -> bool {
+    let Some((host, port)) = peer.rsplit_once(':') else { return false };
+    if port.parse() != Ok(listen.port()) {
+        return false;
+    }
+    let host = host.trim_matches(['[', ']']);
+    let ours = listen.ip().to_canonical();
+    if host.eq_ignore_ascii_case("localhost") {
+        return ours.is_loopback() || ours.is_unspecified();
+    }
+    let Ok(theirs) = host.parse::<IpAddr>().map(|ip| ip.to_canonical()) else { return false };
+    // What is sent to no address in particular arrives here.
+    let is_here = theirs.is_loopback() || theirs.is_unspecified();
+    theirs == ours || (ours.is_unspecified() && is_here) || (theirs.is_unspecified() && ours.is_loopback())
 }
 
 /// Two active connections under one client id evict each other for ever (MQTT 3.1.1 section 3.1.4).

@@ -64,17 +64,9 @@ fn semtech_udp(table: &mut Table<'_>) -> SemtechUdp {
         allow: networks.unwrap_or_else(this_machine),
         accept: table.texts("accept"),
         rate_limit: table.number("rate_limit", 1000, 0..=1_000_000).value,
-        forward_to: forward_to.iter().filter_map(|value| forward(value, *listen)).collect(),
+        forward_to: forward_to.iter().filter_map(address::peer).collect(),
         listen,
     }
-}
-
-fn forward(value: &Value<'_>, listen: SocketAddr) -> Option<Spot<String>> {
-    let peer = address::peer(value)?;
-    if peer.parse() == Ok(listen) {
-        value.refuse("this is the source's own address: every datagram would go round for ever");
-    }
-    Some(peer)
 }
 
 fn mqtt(table: &mut Table<'_>) -> Option<MqttSource> {

@@ -8,7 +8,7 @@ use std::fmt::{Display, Write as _};
 use tokio::time::Instant;
 
 use crate::delivery::State;
-use crate::metrics::DropReason;
+use crate::metrics::{DropReason, TapCounters, TapDrop, TapState};
 use crate::spool::AccountView;
 
 use super::status::{Delivering, StatusSource};
@@ -16,7 +16,7 @@ use super::status::{Delivering, StatusSource};
 /// MIME type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What tells integrations apart: name and type.
+/// What tells integrations apart, name and type, or taps, source and server.
 type Labels<'a> = [(&'a str, &'a str); 2];
 
 /// All metrics now.
@@ -33,6 +33,7 @@ pub(super) fn render(status: &StatusSource) -> String {
     for reason in DropReason::ALL {
         page.value("dropped_total", &[("reason", reason.as_str())], status.counters.dropped_total(reason));
     }
+    taps(&mut page, status);
     let overdue = status.sightings.rows().iter().filter(|row| row.overdue).count();
     page.single("devices_overdue", "gauge", "Devices silent for longer than expect_every", overdue);
     let is_well = u8::from(status.trouble().is_none());
@@ -43,6 +44,43 @@ pub(super) fn render(status: &StatusSource) -> String {
         integrations(&mut page, status, &delivering);
     }
     page.0
+}
+
+fn taps(page: &mut Page, status: &StatusSource) {
+    let all: Vec<(Labels<'_>, &TapCounters)> = status
+        .taps
+        .iter()
+        .map(|tap| ([("source", tap.source()), ("server", tap.server())], &**tap))
+        .collect();
+    if all.is_empty() {
+        return;
+    }
+    for (name, help, value) in [
+        (
+            "tap_forwarded_total",
+            "Datagrams passed on to a server",
+            TapCounters::forwarded_total as fn(&TapCounters) -> u64,
+        ),
+        ("tap_downlinks_total", "Downlinks of a server passed back", TapCounters::returned_total),
+        ("tap_acks_total", "Acknowledgements of a server", TapCounters::acks_total),
+    ] {
+        page.begin(name, "counter", help);
+        for (labels, tap) in &all {
+            page.value(name, labels, value(tap));
+        }
+    }
+    page.begin("tap_dropped_total", "counter", "What was not passed on to or from a server, by reason");
+    for ([source, server], tap) in &all {
+        for reason in TapDrop::ALL {
+            let labels = [*source, *server, ("reason", reason.as_str())];
+            page.value("tap_dropped_total", &labels, tap.dropped_total(reason));
+        }
+    }
+    page.begin("tap_answers", "gauge", "1 while the server answers");
+    let now_ns = status.clock.boot_ns();
+    for (labels, tap) in &all {
+        page.value("tap_answers", labels, u8::from(tap.state(now_ns) == TapState::Answers));
+    }
 }
 
 fn spool(page: &mut Page, delivering: &Delivering) {

@@ -12,7 +12,7 @@ use crate::clock::{Clock, rfc3339};
 use crate::delivery::{LaneStatus, LinkUp};
 use crate::history::History;
 use crate::integration::Tester;
-use crate::metrics::{DoorCounters, DropReason};
+use crate::metrics::{DoorCounters, DropReason, TapCounters, TapDrop};
 use crate::render::Interpreter;
 use crate::sightings::{Sightings, Who};
 use crate::spool::{AccountView, DeviceLife, Operator, SetAside, View, Written};
@@ -62,6 +62,8 @@ pub struct StatusSource {
     pub spool_commit_window: Duration,
     /// The door.
     pub counters: Arc<DoorCounters>,
+    /// The servers that sources pass everything on to, in the order of the config.
+    pub taps: Vec<Arc<TapCounters>>,
     /// Who is heard.
     pub sightings: Sightings,
     /// The clock.
@@ -111,6 +113,7 @@ impl StatusSource {
             "heard": self.counters.heard_total(),
             "committed": view.as_ref().map_or(0, |view| view.committed),
             "dropped": self.dropped(),
+            "taps": self.taps.iter().map(|tap| self.tap(tap)).collect::<Vec<_>>(),
             "spool": self.spool(view.as_deref()),
             "integrations": integrations,
             "overdue": self.overdue(),
@@ -130,6 +133,26 @@ impl StatusSource {
             .filter(|(_, n)| *n > 0)
             .map(|(reason, n)| (reason, json!(n)))
             .collect()
+    }
+
+    fn tap(&self, tap: &TapCounters) -> Value {
+        let now_ns = self.clock.boot_ns();
+        let dropped = TapDrop::ALL.iter().map(|reason| (reason.as_str(), tap.dropped_total(*reason)));
+        let dropped: Map<String, Value> =
+            dropped.filter(|(_, n)| *n > 0).map(|(reason, n)| (reason.to_owned(), json!(n))).collect();
+        json!({
+            "source": tap.source(),
+            "server": tap.server(),
+            "state": tap.state(now_ns).as_str(),
+            "forwarded": tap.forwarded_total(),
+            "downlinks": tap.returned_total(),
+            "acks": tap.acks_total(),
+            "last_ack_s": tap.last_ack_ns().map(|at| now_ns.saturating_sub(at) / 1_000_000_000),
+            "trouble": tap.trouble().map(|trouble| {
+                json!({ "reason": trouble.as_str(), "message": trouble.explained() })
+            }),
+            "dropped": dropped,
+        })
     }
 
     fn spool(&self, view: Option<&View>) -> Value {

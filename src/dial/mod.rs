@@ -47,7 +47,7 @@ pub(crate) use connector::HttpConnector;
 pub use failure::{Peer, http_failure, io_failure, tls_failure};
 pub(crate) use failure::{handshake_failure, is_lookup, lookup_failure, was_reset};
 pub(crate) use limits::{BUFFER_BYTES, Limits};
-pub(crate) use resolver::Lookup;
+pub(crate) use resolver::{Lookup, look_up};
 pub use tls::TlsSource;
 
 /// What the integrations of an agent share for dialling. Cloning it shares it.

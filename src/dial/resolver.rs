@@ -1,6 +1,6 @@
-//! Looking up names for HTTP.
+//! Looking up names for HTTP and for the tap.
 //!
-//! The system's resolver blocks and can't be told to stop, so each lookup runs on a thread of its own, and the attempt
+//! The system's resolver blocks and can't be told to stop, so each lookup runs on a thread of its own, and an HTTP attempt
 //! waits for it no longer than its budget. A resolver that hangs must not collect threads: there are at most
 //! [`MAX_LOOKUPS`] of a client at a time, and further attempts fail at once until one ends. An address needs no lookup.
 
@@ -41,6 +41,20 @@ impl Drop for Ticket {
     }
 }
 
+/// Looks a name with a port up on a thread of its own, which ends with the call of `done`.
+///
+/// # Errors
+/// The machine has no thread left.
+pub(crate) fn look_up(
+    host_and_port: String,
+    done: impl FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static,
+) -> io::Result<()> {
+    let lookup = move || {
+        done(host_and_port.to_socket_addrs().map(|all| all.take(MAX_ADDRESSES).collect()));
+    };
+    thread::Builder::new().name("lookup".to_owned()).stack_size(STACK_BYTES).spawn(lookup).map(drop)
+}
+
 impl Lookup {
     fn ticket(&self) -> Option<Ticket> {
         self.running
@@ -55,16 +69,12 @@ impl Lookup {
         }
         let ticket = self.ticket().ok_or(Stumble::LookupsHang)?;
         let (answer, answered) = mpsc::sync_channel(1);
-        thread::Builder::new()
-            .name("lookup".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || {
-                let found = host_and_port.to_socket_addrs().map(|all| all.take(MAX_ADDRESSES).collect());
-                drop(ticket);
-                // Nobody waits any more when the budget ran out.
-                let _ = answer.send(found);
-            })
-            .map_err(Stumble::Lookup)?;
+        let done = move |found| {
+            drop(ticket);
+            // Nobody waits any more when the budget ran out.
+            let _ = answer.send(found);
+        };
+        look_up(host_and_port, done).map_err(Stumble::Lookup)?;
         match answered.recv_timeout(*timeout.after) {
             Ok(found) => found.map_err(Stumble::Lookup),
             Err(RecvTimeoutError::Timeout) => Err(Stumble::LookupTimeout),

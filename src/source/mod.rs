@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::config::{self, Problem, SourceKind};
 use crate::dial::Dial;
-use crate::metrics::DoorCounters;
+use crate::metrics::{DoorCounters, TapCounters};
 use crate::uplink::Heard;
 
 pub use bind::{BindError, Transport};
@@ -97,6 +97,14 @@ impl Source {
                 mqtt::Mqtt::try_new(gateway, &source.name, mqtt, dial).map(Source::Mqtt)
             }
             SourceKind::Http(http) => http::Http::try_new(&source.name, http).map(Source::Http),
+        }
+    }
+
+    /// What is counted of the servers that it passes everything on to.
+    pub fn taps(&self) -> &[Arc<TapCounters>] {
+        match self {
+            Source::SemtechUdp(listener) => listener.taps(),
+            Source::Mqtt(_) | Source::Http(_) => &[],
         }
     }
 

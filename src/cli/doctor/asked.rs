@@ -24,6 +24,30 @@ pub(super) fn agent(status: &Value, report: &mut impl FnMut(Finding)) {
     for integration in list(status, "integrations") {
         report(lane(integration));
     }
+    for server in list(status, "taps") {
+        report(tap(server));
+    }
+}
+
+/// A server that everything is passed on to.
+fn tap(tap: &Value) -> Finding {
+    let what = format!("tap {}", text(tap, "server"));
+    let last = tap.get("last_ack_s").and_then(Value::as_u64);
+    let last = last.map_or("no ACK yet".to_owned(), |last| format!("ACK {} ago", duration(last)));
+    let says = format!("{}, {last}", text(tap, "state"));
+    let trouble = tap.get("trouble").filter(|trouble| !trouble.is_null());
+    match (text(tap, "state").as_str(), trouble) {
+        (_, Some(trouble)) => {
+            Finding::bad(what, format!("{says}; {}", text(trouble, "reason")), text(trouble, "message"))
+        }
+        ("silent", None) => Finding::bad(
+            what,
+            says,
+            "see whether the server runs and takes this gateway's EUI; it is tried on with each datagram",
+        ),
+        ("waiting", None) => Finding::warn(what, says, "it is asked with the forwarder's next datagram"),
+        _ => Finding::ok(what, says),
+    }
 }
 
 fn lane(integration: &Value) -> Finding {

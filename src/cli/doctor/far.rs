@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::agent::Agent as Rooms;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Integration, IntegrationKind};
+use crate::config::{Config, Integration, IntegrationKind, SourceKind};
 use crate::dial::certificate::Certificate;
 use crate::dial::reach::{Reach, Reached, Stopped};
 
@@ -24,18 +24,25 @@ pub(super) fn needs_a_route(config: &Config) -> bool {
         let host = host.trim_matches(['[', ']']);
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     };
-    config.integrations.iter().filter(|it| it.enabled).any(|it| match &it.kind {
-        IntegrationKind::Http(http) => {
-            let rest = http.url.value.split("://").nth(1).unwrap_or_default();
-            let authority = rest.split(['/', '?']).next().unwrap_or_default();
-            let host = match authority.rsplit_once(':') {
-                Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
-                _ => authority,
-            };
-            !is_here(host)
+    let is_tapped_from_afar = config.sources.iter().any(|source| match &source.kind {
+        SourceKind::SemtechUdp(udp) => {
+            udp.forward_to.iter().any(|server| server.rsplit_once(':').is_none_or(|(host, _)| !is_here(host)))
         }
-        IntegrationKind::Mqtt(mqtt) => !is_here(&mqtt.host),
-    })
+        SourceKind::Mqtt(_) | SourceKind::Http(_) => false,
+    });
+    is_tapped_from_afar
+        || config.integrations.iter().filter(|it| it.enabled).any(|it| match &it.kind {
+            IntegrationKind::Http(http) => {
+                let rest = http.url.value.split("://").nth(1).unwrap_or_default();
+                let authority = rest.split(['/', '?']).next().unwrap_or_default();
+                let host = match authority.rsplit_once(':') {
+                    Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
+                    _ => authority,
+                };
+                !is_here(host)
+            }
+            IntegrationKind::Mqtt(mqtt) => !is_here(&mqtt.host),
+        })
 }
 
 pub(super) fn integrations(config: &Config, rooms: &Rooms, report: &mut impl FnMut(Finding)) {

@@ -1,9 +1,9 @@
 //! The thread that owns the socket.
 //!
-//! One datagram at a time: receive, judge the sender, read the header, acknowledge, take the JSON apart, hand over. It
-//! waits in `recv` and nowhere else: an acknowledgement that the kernel has no room for is dropped, and so is an uplink
-//! that the queue has no room for; both are counted or logged. Its log lines are thinned, because whatever goes wrong here
-//! goes wrong a thousand times: of each kind the first and then each power of two.
+//! One datagram at a time: receive, judge the sender, read the header, acknowledge, pass on through the tap, take the JSON
+//! apart, hand over. It waits in [`Readiness`] and nowhere else: an acknowledgement that the kernel has no room for is
+//! dropped, and so is an uplink that the queue has no room for; both are counted or logged. Its log lines are thinned, because
+//! whatever goes wrong here goes wrong a thousand times: of each kind the first and then each power of two.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -13,14 +13,16 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use log::{Level, debug, log, warn};
-use rustix::net::{SendFlags, Shutdown, sockopt};
+use rustix::net::sockopt;
 use tokio::sync::mpsc;
 
 use super::codec::{self, BadDatagram, Datagram, Message};
 use super::rate::RateLimit;
+use super::readiness::{Key, Readiness, Ready, Stopper};
+use super::tap::{self, Tap};
 use crate::clock::Clock;
 use crate::config::{Network, Problem, SemtechUdp, Spot};
-use crate::metrics::{DoorCounters, DropReason};
+use crate::metrics::{DoorCounters, DropReason, TapCounters};
 use crate::source::FromSource;
 use crate::source::bind::BindError;
 use crate::source::tally::{Dropped, Tally};
@@ -35,8 +37,8 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 /// The thread reads the socket and little else; its one large buffer is on the heap.
 const STACK: usize = 256 << 10;
 
-/// How long `recv` waits at most. [`Running::stop`] does not rely on it, unless a kernel does not wake the thread.
-const LOOK_UP: Duration = Duration::from_secs(5);
+/// How many datagrams of forwarders are taken before the others that wait get their turn.
+const IN_A_ROW: usize = 64;
 
 /// A breath after an error of the socket, so that one that stays costs no CPU.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -48,13 +50,14 @@ pub struct Listener {
     listen: SocketAddr,
     allow: Vec<Network>,
     rate_limit: u32,
+    taps: Vec<Arc<TapCounters>>,
 }
 
 impl Listener {
     /// Checks what can be checked without starting.
     ///
     /// # Errors
-    /// Keys that this version does not act on, and an `allow` that allows nobody.
+    /// An `allow` that allows nobody; servers in `forward_to` that stand there twice, or are too many.
     pub fn try_new(name: &Spot<String>, config: &SemtechUdp) -> Result<Listener, Vec<Problem>> {
         let key = |key: &str| format!("source.{}.{key}", name.value);
         let mut problems = Vec::new();
@@ -64,21 +67,34 @@ impl Listener {
                     .hint("leave the key out to allow this machine, or name the forwarder's network"),
             );
         }
-        if let Some(first) = config.forward_to.first() {
-            problems.push(
-                Problem::error(&first.place, key("forward_to"), "is not available in this version")
-                    .hint("leave the key out; many packet forwarders can send to a second server themselves"),
-            );
+        if let Some(first_too_many) = config.forward_to.get(tap::SERVERS) {
+            let message = format!("at most {} servers can be passed everything on to", tap::SERVERS);
+            problems.push(Problem::error(&first_too_many.place, key("forward_to"), message));
+        }
+        for (at, server) in config.forward_to.iter().enumerate() {
+            if config.forward_to.iter().take(at).any(|other| other.value.eq_ignore_ascii_case(server)) {
+                let message = "this server stands here twice: it would hear everything twice";
+                problems.push(Problem::error(&server.place, key("forward_to"), message));
+            }
         }
         if !problems.is_empty() {
             return Err(problems);
         }
+        let name: Arc<str> = Arc::from(name.value.as_str());
+        let counters =
+            |server: &Spot<String>| Arc::new(TapCounters::new(Arc::clone(&name), server.value.clone()));
         Ok(Listener {
-            name: Arc::from(name.value.as_str()),
             listen: config.listen.value,
             allow: config.allow.clone(),
             rate_limit: config.rate_limit,
+            taps: config.forward_to.iter().map(counters).collect(),
+            name,
         })
+    }
+
+    /// What is counted of the servers that everything is passed on to.
+    pub fn taps(&self) -> &[Arc<TapCounters>] {
+        &self.taps
     }
 
     /// Binds the socket and starts the thread. What it hears goes to `out`, and is dropped while that is full; what it
@@ -96,15 +112,19 @@ impl Listener {
         let no_bind = |error| BindError::udp(&name, listen, error);
         let socket = UdpSocket::bind(listen).map_err(no_bind)?;
         let local = socket.local_addr().map_err(no_bind)?;
-        socket.set_read_timeout(Some(LOOK_UP)).map_err(no_bind)?;
+        socket.set_nonblocking(true).map_err(no_bind)?;
         enlarge_receive_buffer(&socket, &name);
+        let (readiness, stopper) = Readiness::new().map_err(no_bind)?;
+        readiness.watch(&socket, Key::Door).map_err(no_bind)?;
 
-        let (socket, stopping) = (Arc::new(socket), Arc::new(AtomicBool::new(false)));
+        let stopping = Arc::new(AtomicBool::new(false));
         let door = Door {
             name: name.clone(),
-            socket: socket.clone(),
+            socket,
+            readiness,
             allow: self.allow,
             rate_limit: RateLimit::new(self.rate_limit),
+            tap: Tap::new(self.taps, local, clock.boot_ns()),
             out,
             counters,
             clock,
@@ -116,7 +136,7 @@ impl Listener {
             .stack_size(STACK)
             .spawn(move || door.run(&seen_by_thread))
             .map_err(|error| BindError::Thread { source_name: name, error })?;
-        Ok(Running { local, socket, stopping, thread: Some(thread) })
+        Ok(Running { local, stopper, stopping, thread: Some(thread) })
     }
 }
 
@@ -134,7 +154,7 @@ fn enlarge_receive_buffer(socket: &UdpSocket, name: &str) {
 #[derive(Debug)]
 pub struct Running {
     local: SocketAddr,
-    socket: Arc<UdpSocket>,
+    stopper: Stopper,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -159,9 +179,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
-        // On a UDP socket that is not connected Linux answers ENOTCONN, and wakes the one who waits in `recv` all the same
-        // (`inet_shutdown` in net/ipv4/af_inet.c).
-        let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);
+        self.stopper.stop();
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             if thread.join().is_err() {
@@ -174,9 +192,11 @@ impl Drop for Running {
 /// What the thread owns.
 struct Door {
     name: Arc<str>,
-    socket: Arc<UdpSocket>,
+    socket: UdpSocket,
+    readiness: Readiness,
     allow: Vec<Network>,
     rate_limit: RateLimit,
+    tap: Tap,
     out: mpsc::Sender<FromSource>,
     counters: Arc<DoorCounters>,
     clock: Arc<dyn Clock>,
@@ -186,22 +206,44 @@ struct Door {
 impl Door {
     fn run(mut self, stopping: &AtomicBool) {
         let mut buffer = vec![0; LARGEST_DATAGRAM];
+        let mut ready = Ready::none();
         loop {
-            let received = self.socket.recv_from(&mut buffer);
+            let waited = self.readiness.wait(&mut ready);
             if stopping.load(Ordering::Acquire) {
                 return;
             }
-            match received {
-                Ok((len, from)) => self.take(buffer.get(..len).unwrap_or_default(), from),
-                Err(error) if is_passing(&error) => {}
-                Err(error) => {
-                    if let Some(times) = self.troubles.receive.again() {
-                        warn!("source {}: can't read the UDP socket: {error} ({times} so far)", self.name);
+            if let Err(error) = waited {
+                self.pause_after(&error);
+            }
+            for key in ready.take() {
+                match key {
+                    Key::Door => self.receive(&mut buffer),
+                    Key::Link(link) => {
+                        self.tap.down(link, &mut buffer, &self.socket, self.clock.boot_ns());
                     }
-                    thread::park_timeout(AFTER_ERROR);
+                    Key::Stop => {}
                 }
             }
         }
+    }
+
+    /// Takes what has come, up to [`IN_A_ROW`].
+    fn receive(&mut self, buffer: &mut [u8]) {
+        for _ in 0..IN_A_ROW {
+            match self.socket.recv_from(buffer) {
+                Ok((len, from)) => self.take(buffer.get(..len).unwrap_or_default(), from),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.pause_after(&error),
+            }
+        }
+    }
+
+    fn pause_after(&mut self, error: &io::Error) {
+        if let Some(times) = self.troubles.receive.again() {
+            warn!("source {}: can't read the UDP socket: {error} ({times} so far)", self.name);
+        }
+        thread::park_timeout(AFTER_ERROR);
     }
 
     fn take(&mut self, bytes: &[u8], from: SocketAddr) {
@@ -216,6 +258,7 @@ impl Door {
         if let Some(ack) = datagram.ack() {
             self.acknowledge(ack, from);
         }
+        self.tap.up(bytes, &datagram, from, at.boot_ns, &self.readiness);
         if let Message::PushData { gateway, json } = datagram.message {
             // Copies of one transmission, by several antennas, are one uplink (RULES S19).
             let mut heard: Vec<Heard> = Vec::new();
@@ -244,7 +287,7 @@ impl Door {
 
     /// Sends without waiting for room in the socket's buffer: an acknowledgement that is late is worth nothing.
     fn acknowledge(&mut self, ack: [u8; 4], to: SocketAddr) {
-        if let Err(error) = rustix::net::sendto(&self.socket, &ack, SendFlags::DONTWAIT, &to)
+        if let Err(error) = self.socket.send_to(&ack, to)
             && let Some(times) = self.troubles.acknowledge.again()
         {
             warn!("source {}: can't acknowledge to {to}: {error} ({times} so far)", self.name);
@@ -267,10 +310,6 @@ impl Door {
         let level = if reason == DropReason::CrcBad { Level::Debug } else { Level::Warn };
         log!(level, "source {}: {} from {from}: {what} ({times} so far)", self.name, reason.as_str());
     }
-}
-
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 fn sentence_for(reason: DropReason) -> &'static str {

@@ -9,64 +9,70 @@ use crate::uplink::Eui64;
 /// How many gateway EUIs are remembered.
 const GATEWAYS: usize = 64;
 
-/// The price of an uplink; the credit grows by the rate each nanosecond, so that nothing is ever rounded.
+/// The price of one; the credit grows by the rate each nanosecond, so that nothing is ever rounded.
 const PRICE: u64 = 1_000_000_000;
 
 /// The buckets.
 #[derive(Debug)]
 pub(super) struct RateLimit {
-    per_second: u64,
-    buckets: Vec<Bucket>,
+    per_second: u32,
+    buckets: Vec<(Eui64, Bucket)>,
 }
 
+/// A token bucket.
 #[derive(Debug)]
-struct Bucket {
-    gateway: Eui64,
+pub(super) struct Bucket {
     credit: u64,
     at_ns: u64,
+}
+
+impl Bucket {
+    /// One that is full.
+    pub(super) fn full(per_second: u32, now_ns: u64) -> Bucket {
+        Bucket { credit: u64::from(per_second).saturating_mul(PRICE), at_ns: now_ns }
+    }
+
+    /// Whether one more may pass now, which is `now_ns` on the boot clock. If so, it has been paid for.
+    pub(super) fn admits(&mut self, per_second: u32, now_ns: u64) -> bool {
+        let per_second = u64::from(per_second);
+        let earned = now_ns.saturating_sub(self.at_ns).saturating_mul(per_second);
+        self.credit = self.credit.saturating_add(earned).min(per_second.saturating_mul(PRICE));
+        self.at_ns = now_ns;
+        let rest = self.credit.checked_sub(PRICE);
+        self.credit = rest.unwrap_or(self.credit);
+        rest.is_some()
+    }
 }
 
 impl RateLimit {
     /// `per_second` uplinks of each gateway EUI; 0: no limit.
     pub(super) fn new(per_second: u32) -> Self {
-        RateLimit { per_second: u64::from(per_second), buckets: Vec::new() }
+        RateLimit { per_second, buckets: Vec::new() }
     }
 
     /// Whether `gateway` may send one more now, which is `now_ns` on the boot clock. If so, it has been charged for it.
     pub(super) fn admits(&mut self, gateway: Eui64, now_ns: u64) -> bool {
-        if self.per_second == 0 {
+        let per_second = self.per_second;
+        if per_second == 0 {
             return true;
         }
-        let (per_second, full) = (self.per_second, self.per_second.saturating_mul(PRICE));
-        let Some(bucket) = self.bucket(gateway, Bucket { gateway, credit: full, at_ns: now_ns }) else {
-            return true;
-        };
-        let earned = now_ns.saturating_sub(bucket.at_ns).saturating_mul(per_second);
-        bucket.credit = bucket.credit.saturating_add(earned).min(full);
-        bucket.at_ns = now_ns;
-        match bucket.credit.checked_sub(PRICE) {
-            Some(rest) => {
-                bucket.credit = rest;
-                true
-            }
-            None => false,
-        }
+        self.bucket(gateway, now_ns).is_none_or(|bucket| bucket.admits(per_second, now_ns))
     }
 
-    /// The bucket of `gateway`, which is `fresh` if it had none.
-    fn bucket(&mut self, gateway: Eui64, fresh: Bucket) -> Option<&mut Bucket> {
-        let known = self.buckets.iter().position(|bucket| bucket.gateway == gateway);
+    /// The bucket of `gateway`, which is full if it had none.
+    fn bucket(&mut self, gateway: Eui64, now_ns: u64) -> Option<&mut Bucket> {
+        let known = self.buckets.iter().position(|(known, _)| *known == gateway);
         let index = known.unwrap_or_else(|| {
             if self.buckets.len() >= GATEWAYS {
-                let idle = self.buckets.iter().enumerate().min_by_key(|(_, bucket)| bucket.at_ns);
+                let idle = self.buckets.iter().enumerate().min_by_key(|(_, (_, bucket))| bucket.at_ns);
                 if let Some((index, _)) = idle {
                     self.buckets.swap_remove(index);
                 }
             }
-            self.buckets.push(fresh);
+            self.buckets.push((gateway, Bucket::full(self.per_second, now_ns)));
             self.buckets.len().saturating_sub(1)
         });
-        self.buckets.get_mut(index)
+        self.buckets.get_mut(index).map(|(_, bucket)| bucket)
     }
 }
 

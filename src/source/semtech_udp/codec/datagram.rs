@@ -35,8 +35,11 @@ pub enum Message<'a> {
         /// Who asks.
         gateway: Eui64,
     },
-    /// The fate of a downlink. Nothing in it is read, and forwarders disagree on what follows the header.
-    TxAck,
+    /// The fate of a downlink; the token is that of the PULL_RESP. Forwarders disagree on what follows the header.
+    TxAck {
+        /// Who says so, where it says anything.
+        gateway: Option<Eui64>,
+    },
 }
 
 /// Why a datagram is not for us.
@@ -69,10 +72,15 @@ impl<'a> Datagram<'a> {
         let message = match identifier {
             PUSH_DATA => with_gateway().map(|(gateway, json)| Message::PushData { gateway, json })?,
             PULL_DATA => with_gateway().map(|(gateway, _)| Message::PullData { gateway })?,
-            TX_ACK => Message::TxAck,
+            TX_ACK => Message::TxAck { gateway: rest.first_chunk().map(|eui| Eui64(*eui)) },
             other => return Err(BadDatagram::Identifier(other)),
         };
         Ok(Datagram { version, token: [high, low], message })
+    }
+
+    /// The token, as it came.
+    pub fn token(&self) -> [u8; 2] {
+        self.token
     }
 
     /// The answer, with the version and token that came; a TX_ACK has none.
@@ -80,7 +88,7 @@ impl<'a> Datagram<'a> {
         let identifier = match self.message {
             Message::PushData { .. } => PUSH_ACK,
             Message::PullData { .. } => PULL_ACK,
-            Message::TxAck => return None,
+            Message::TxAck { .. } => return None,
         };
         let [high, low] = self.token;
         Some([self.version, high, low, identifier])
@@ -122,7 +130,9 @@ mod tests {
         for rest in [&b""[..], b"\0", &EUI, b"\x72\x76\xff\0\x39\x03\0\xae\0"] {
             let bytes = datagram(2, 5, rest);
             let read = Datagram::read(&bytes).unwrap();
-            assert_eq!((read.message, read.ack()), (Message::TxAck, None));
+            let gateway = rest.first_chunk().map(|eui| Eui64(*eui));
+            assert_eq!((read.message, read.ack()), (Message::TxAck { gateway }, None));
+            assert_eq!(read.token(), [0x5e, 0x52]);
         }
     }
 

@@ -1,7 +1,8 @@
 //! What a Semtech UDP datagram means.
 //!
 //! Pure functions over bytes, in two steps, because the acknowledgement goes out between them: [`Datagram::read`] looks at
-//! the header alone and knows the answer to it; [`parse_push`] then takes the JSON of a PUSH_DATA apart.
+//! the header alone and knows the answer to it; [`parse_push`] then takes the JSON of a PUSH_DATA apart. [`Answer`] reads what comes from
+//! the other side, a server.
 //!
 //! # How lenient, and why
 //!
@@ -18,6 +19,7 @@
 //! [`MAX_PHY_LEN`](crate::uplink::MAX_PHY_LEN) bytes, and depth of nesting costs no stack: values that are not taken are
 //! skipped without recursion. An uplink allocates nothing, unless JSON escapes or foreign bytes must be rewritten.
 
+mod answer;
 mod base64;
 mod datagram;
 mod rxpk;
@@ -26,6 +28,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+pub use answer::Answer;
 pub use datagram::{BadDatagram, Datagram, Message};
 
 use crate::lenient_json as json;
