@@ -63,5 +63,4 @@ fi
 
 say "tests"
 cargo test --locked
-cargo test --locked --features websocket --test mqtt websocket
-cargo test --locked --features gzip,websocket --test integrations fields
+cargo test --locked --features gzip,websocket --test mqtt --test integrations -- websocket fields

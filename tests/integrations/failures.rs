@@ -476,7 +476,7 @@ async fn a_clock_in_1970_is_named() {
         let status = seen.wait_for(|status| status.last_error.is_some()).await.unwrap().clone();
         let error = status.last_error.clone().unwrap();
         assert_eq!((error.layer.as_str(), status.state(Instant::now())), ("clock", State::Degraded));
-        let says = "this gateway's clock is not set, so the certificate seems not valid yet (localhost:";
+        let says = "this gateway's clock is not set or not trusted, and by it the certificate of localhost:";
         assert!(error.message.starts_with(says) && error.message.ends_with("check NTP"), "{}", error.message);
         stopper.stop();
         tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
