@@ -161,8 +161,8 @@ async fn without_its_header_everything_is_saved() {
     assert_eq!(view.appended, made.view.appended);
     assert_eq!(spool.notes().iter().find(|note| note.key == "door").unwrap().value, [1, 2, 3]);
     let saved = made.waits[0].union(&made.waits[1]).count();
-    let says = format!("{saved} uplinks and {} dead letters salvaged", made.dead.len());
-    assert_eq!(outcome(&view), says);
+    let says = format!("{saved} uplinks and {} dead letters salvaged; some", made.dead.len());
+    assert!(outcome(&view).starts_with(&says), "{}", outcome(&view));
     // Numbers go on behind all that were ever given out.
     let before = view.end;
     put(&spool, &two.routes, [uplink(&stage, 5_000, &mut fastrand::Rng::with_seed(9))]).await;
@@ -205,14 +205,18 @@ async fn what_is_whole_is_saved_and_the_rest_is_counted() {
             let (id, waits) = (two.accounts[which], waiting(&made, ledger));
             assert_eq!(account(&view, id).backlog as usize, waits.len(), "round {round}");
             if says.contains("nobody knows") {
-                // The values of the last commit are among what was hit.
+                // Accounts or routes are among what was hit.
+                unknown += 1;
+                continue;
+            }
+            for n in made.still_in(&made.waits[which], &bytes) {
+                assert!(waits.contains(&n), "round {round}: {n} is whole and was not saved: {says}");
+            }
+            if says.contains("may be sent again") {
                 unknown += 1;
                 continue;
             }
             assert!(waits.is_subset(&made.waits[which]), "round {round}: what is settled came back: {says}");
-            for n in made.still_in(&made.waits[which], &bytes) {
-                assert!(waits.contains(&n), "round {round}: {n} is whole and was not saved: {says}");
-            }
             let missing = made.waits[which].len() - waits.len();
             let missing = missing + if which == 0 { made.dead.len() - dead.len() } else { 0 };
             assert_eq!(lost(&view, id, Loss::Damaged) as usize, missing, "round {round}: {says}");
@@ -220,7 +224,7 @@ async fn what_is_whole_is_saved_and_the_rest_is_counted() {
         }
     }
     let says = format!("{damaged} of 120 were damaged, {lost_some} lost anything, {unknown} lost values");
-    assert!(damaged > 40 && lost_some > 15 && unknown < damaged, "{says}");
+    assert!(damaged > 40 && lost_some > 5 && unknown < damaged, "{says}");
 }
 
 /// However short a file was cut, what is left of it is saved.
@@ -291,7 +295,7 @@ fn begun(spool: &Path, file: &Path, what: &str, way: u32, attempts: u8, next: u6
     let of = std::fs::metadata(file).unwrap();
     let from = (of.ino(), of.len(), of.mtime() * 1_000_000_000 + of.mtime_nsec());
     let none: Option<(u32, u64)> = None;
-    let body = postcard::to_allocvec(&(from, way, attempts, false, none, next)).unwrap();
+    let body = postcard::to_allocvec(&(from, way, attempts, false, false, none, next)).unwrap();
     write(spool, &format!("note/transfer/{what}"), 1, &body);
 }
 
@@ -339,6 +343,12 @@ async fn the_copy_may_be_damaged_too() {
 /// A file that was not read when it was set aside meets a spool with a life of its own: nothing of either is lost.
 #[tokio::test]
 async fn a_late_salvage_mixes_nothing_up() {
+    for spoil in [<[u8]>::to_vec, without_branches] {
+        late_salvage(spoil).await;
+    }
+}
+
+async fn late_salvage(spoil: fn(&[u8]) -> Vec<u8>) {
     let made = made(100, 10).await;
     let stage = Stage::new();
     let spool = stage.open();
@@ -348,16 +358,15 @@ async fn a_late_salvage_mixes_nothing_up() {
     let own: Vec<u64> = (10_000..10_020).collect();
     put(&spool, &[routes[1].0], own.iter().map(|n| stage.uplink(*n))).await;
     spool.close();
-    std::fs::write(stage.beside("salvage"), &made.bytes).unwrap();
+    std::fs::write(stage.beside("salvage"), spoil(&made.bytes)).unwrap();
     let spool = stage.open();
     let two = two(&spool).await;
     let view = spool.view().borrow().clone();
     let (api, broker) = (counts(&view, two.accounts[0]), counts(&view, two.accounts[1]));
     assert_eq!(api.0 as usize, made.waits[0].len() + own.len());
     assert_eq!((broker.0 as usize, api.2 as usize), (made.waits[1].len(), made.dead.len()));
-    let numbers: Vec<u64> = mine(&two.ledgers[0]).into_iter().map(|(_, n)| n).collect();
-    let expected: Vec<u64> = own.iter().chain(&made.waits[0]).copied().collect();
-    assert_eq!(numbers, expected);
+    let numbers: BTreeSet<u64> = mine(&two.ledgers[0]).into_iter().map(|(_, n)| n).collect();
+    assert_eq!(numbers, own.iter().chain(&made.waits[0]).copied().collect());
 }
 
 /// S3: what an older version set aside as too new is imported by the one that can read it: for those who still wait, under the
@@ -441,17 +450,47 @@ async fn an_import_goes_on() {
     assert!(!stage.beside("newer").exists());
 }
 
-/// A newer file that is damaged is kept as it is, and said so.
+/// A newer file that is damaged, too, is imported as far as that goes, and kept.
 #[tokio::test]
-async fn a_damaged_newer_file_is_left_alone() {
+async fn a_damaged_newer_file_is_imported_as_far_as_it_goes() {
     let made = made(100, 13).await;
-    let mut bytes = made.bytes.clone();
-    let at = made.bytes.len() / PAGE / 2 * PAGE;
-    bytes[PAGE..at].fill(0);
+    let mut bytes = without_branches(&made.bytes);
+    let n = *made.waits[1].iter().nth(20).unwrap();
+    made.pages[&n].iter().for_each(|page| bytes[page * PAGE..(page + 1) * PAGE].fill(0));
     let stage = Stage::new();
     std::fs::write(stage.beside("newer"), &bytes).unwrap();
     let spool = stage.open();
     let view = spool.view().borrow().clone();
-    assert_eq!((view.records, view.accounts.len(), view.set_aside.len()), (0, 0, 1));
-    assert_eq!(std::fs::read(stage.beside("newer")).unwrap(), bytes);
+    let two = two(&spool).await;
+    let seen = made.seen(&two.ledgers[1]);
+    assert!(seen.is_subset(&made.waits[1]) && !seen.contains(&n));
+    assert!(made.still_in(&made.waits[1], &bytes).all(|n| seen.contains(&n)));
+    assert_eq!(lost(&view, two.accounts[1], Loss::Damaged) as usize, made.waits[1].len() - seen.len());
+    assert_eq!(view.set_aside[0].path, stage.beside("damaged"));
+    assert!(outcome(&view).contains("imported"), "{}", outcome(&view));
+    assert_eq!(std::fs::read(stage.beside("damaged")).unwrap(), bytes);
+    assert!(!stage.beside("newer").exists());
+}
+
+/// The file with every branch page zeroed: nothing leads to the records any more.
+fn without_branches(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let branches = bytes.chunks_mut(PAGE).skip(1).filter(|page| page[0] == 2);
+    assert!(branches.map(|page| page.fill(0)).count() > 0);
+    bytes
+}
+
+/// Records that nothing leads to any more are found by themselves; what was settled, or freed, does not come back.
+#[tokio::test]
+async fn records_that_nothing_leads_to_are_found() {
+    let made = made(600, 14).await;
+    let stage = made.with(&without_branches(&made.bytes));
+    let spool = stage.open();
+    let view = spool.view().borrow().clone();
+    let two = two(&spool).await;
+    for (which, ledger) in two.ledgers.iter().enumerate() {
+        assert_eq!(waiting(&made, ledger), made.waits[which], "{}", outcome(&view));
+    }
+    assert_eq!(dead_of(&spool, &two).await, made.dead);
+    assert_eq!(two.accounts.map(|id| lost(&view, id, Loss::Damaged)), [0, 0]);
 }

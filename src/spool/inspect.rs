@@ -208,7 +208,7 @@ impl Inspection {
 
     fn count_records(&self, report: &mut Report) -> Option<u64> {
         let (mut backlogs, mut last) = (BTreeMap::<AccountId, u64>::new(), None);
-        let _ = self.image.records(self.values.numbers_end(), &mut |Record { seq, value }| {
+        let _ = self.image.records(self.values.numbers_end(), &mut |Record { seq, value, .. }| {
             last = Some(seq);
             report.bytes += cost(value.len());
             let outline = match record::outline(value) {
@@ -310,7 +310,7 @@ impl Inspection {
         each: &mut dyn FnMut(Exported) -> ControlFlow<()>,
     ) -> Exports {
         let mut exports = Exports::default();
-        let done = self.image.records(self.values.numbers_end(), &mut |Record { seq, value }| {
+        let done = self.image.records(self.values.numbers_end(), &mut |Record { seq, value, .. }| {
             let (Ok(outline), Some(uplink)) = (record::outline(value), record::uplink(value)) else {
                 exports.unreadable += 1;
                 return ControlFlow::Continue(());

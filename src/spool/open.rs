@@ -86,7 +86,9 @@ pub(super) fn open(settings: &Settings, backend: &Backend, meter: &Arc<Meter>) -
         make_folder(path)?;
         let deaths = Deaths::beside(path);
         if deaths.count() >= DEATHS && path.exists() {
-            let reason = format!("the agent died {DEATHS} times within a minute of opening it");
+            let reason = format!(
+                "the agent died {DEATHS} times within a minute of opening it, so what is in it was not salvaged"
+            );
             let opened = start_fresh(settings, backend, meter, DAMAGED, reason)?;
             deaths.forget();
             return Ok(opened);

@@ -2,7 +2,7 @@
 //!
 //! # A damaged file
 //!
-//! [`open`](super::open) moves it to `spool.redb.salvage` and makes a fresh one. Under that name it is *owed*: before the spool
+//! [`open`](mod@super::open) moves it to `spool.redb.salvage` and makes a fresh one. Under that name it is *owed*: before the spool
 //! is handed out, everything that can be read of it is [restored](super::transfer) into the fresh one, and then it becomes
 //! `spool.redb.damaged`, which nobody opens again by himself. One is kept; the next one takes its place. Beside it lies
 //! `.reason`: why, and what came of it.
@@ -21,7 +21,7 @@
 //! # A newer file
 //!
 //! It is kept as `spool.redb.newer`, and looked at again at every start. The version that can read it [imports](super::transfer)
-//! what waits in it and removes it. Where that was cut short it goes on.
+//! what waits in it and removes it; if it turns out to be damaged, too, it is kept as such. Where that was cut short it goes on.
 //!
 //! # What the operator is told
 //!
@@ -37,10 +37,10 @@ use crate::clock::Clock;
 
 use super::Settings;
 use super::file::{Holding, Meter};
-use super::image::{Image, Verdict};
+use super::image::{Image, Values};
 use super::inspect::{self, InspectError};
 use super::open::{self, Backend, OpenError, Opened, SetAside, with_suffix};
-use super::store::{Store, Totals};
+use super::store::{Store, Totals, Work};
 use super::transfer::{Progress, Tally, Transfer, Way};
 
 /// What is appended to the spool's name: for a file that is owed a salvage, one that has had it, one that is too new.
@@ -135,20 +135,20 @@ impl Debts<'_> {
     fn salvage(&mut self) -> Result<(), OpenError> {
         let path = self.beside(OWED);
         let Some(progress) = self.progress(&path, OWED)? else { return Ok(()) };
-        let outcome = if progress.is_done {
-            "it was salvaged".to_owned()
+        if progress.is_done {
+            keep(&path, &self.beside(DAMAGED), "it was salvaged");
         } else if progress.attempts >= ATTEMPTS {
-            format!("{ATTEMPTS} attempts to salvage what is in it did not come to an end; {BY_HAND}")
-        } else {
-            log::warn!("spool: reading what can be read of {}", path.display());
-            let Some(image) = read(&path)? else { return Ok(()) };
+            let outcome =
+                format!("{ATTEMPTS} attempts to salvage what is in it did not come to an end; {BY_HAND}");
+            keep(&path, &self.beside(DAMAGED), &outcome);
+        } else if let Some((image, progress)) = self.begin(&path, progress)? {
             if image.newer().is_some() {
                 keep(&path, &self.beside(NEWER), "it is for a newer version");
                 return Ok(());
             }
-            self.transfer(&image, progress)?.1
-        };
-        keep(&path, &self.beside(DAMAGED), &outcome);
+            let (_, outcome) = self.transfer(&image, progress)?;
+            keep(&path, &self.beside(DAMAGED), &outcome);
+        }
         Ok(())
     }
 
@@ -158,26 +158,49 @@ impl Debts<'_> {
         let Some(progress) = self.progress(&path, NEWER)? else { return Ok(()) };
         if progress.is_done {
             remove(&path);
-            return Ok(());
-        }
-        if progress.attempts >= ATTEMPTS {
-            log::error!("spool: {} could not be imported twice; {BY_HAND}", path.display());
-            return Ok(());
-        }
-        let Some(mut image) = read(&path)? else { return Ok(()) };
-        let verdict = match image.newer() {
-            Some(why) => Verdict::Newer(why),
-            None => image.judge(),
-        };
-        if let Verdict::Damaged(why) | Verdict::Newer(why) = verdict {
-            log::error!("spool: {} is kept and not imported: {why}; {BY_HAND}", path.display());
-            return Ok(());
-        }
-        match self.transfer(&image, progress)? {
-            (tally, _) if tally.is_all() => remove(&path),
-            (_, outcome) => keep(&path, &self.beside(DAMAGED), &outcome),
+        } else if progress.attempts >= ATTEMPTS {
+            let outcome =
+                format!("{ATTEMPTS} attempts to import what is in it did not come to an end; {BY_HAND}");
+            keep(&path, &self.beside(DAMAGED), &outcome);
+        } else if let Some((image, mut progress)) = self.begin(&path, progress)? {
+            if let Some(why) = image.newer() {
+                log::warn!("spool: {} is kept for the version that can read it: {why}", path.display());
+                progress.attempts = 0;
+                return self.note(&progress);
+            }
+            match self.transfer(&image, progress)? {
+                (true, outcome) => {
+                    log::warn!("spool: {}: {outcome}", path.display());
+                    remove(&path);
+                }
+                (false, outcome) => keep(&path, &self.beside(DAMAGED), &outcome),
+            }
         }
         Ok(())
+    }
+
+    /// Opens a file that was set aside. That it was begun is on the disk before anything in it is looked at. One that can't be
+    /// opened now may be at the next start.
+    fn begin(&mut self, path: &Path, mut progress: Progress) -> Result<Option<(Image, Progress)>, OpenError> {
+        let file = match inspect::locked(path) {
+            Ok(file) => file,
+            // Somebody looks at it; that ends.
+            Err(InspectError::InUse(path)) => return Err(OpenError::InUse(path)),
+            Err(error) => {
+                log::error!("spool: {error}");
+                return Ok(None);
+            }
+        };
+        progress.attempts = progress.attempts.saturating_add(1);
+        self.note(&progress)?;
+        log::warn!("spool: reading what can be read of {}", path.display());
+        match Image::open(file, Some(Instant::now() + AT_MOST)) {
+            Ok(image) => Ok(Some((image, progress))),
+            Err(error) => {
+                log::error!("spool: {}: {error}", path.display());
+                Ok(None)
+            }
+        }
     }
 
     /// How far it has come with a file, if there is one.
@@ -193,38 +216,29 @@ impl Debts<'_> {
         Ok(Some(known.unwrap_or_else(|| Progress::new(what, from, way))))
     }
 
-    /// Takes over what a file holds; says what came of it.
-    fn transfer(&mut self, image: &Image, progress: Progress) -> Result<(Tally, String), OpenError> {
+    /// Takes over what a file holds; says whether that was all, and what came of it.
+    fn transfer(&mut self, image: &Image, progress: Progress) -> Result<(bool, String), OpenError> {
         let values = image.values();
-        let (settings, on_disk) = (self.settings, self.holding.as_ref().map(Holding::limit));
-        let limits = |totals: &Totals| settings.limits(on_disk, totals);
+        let (settings, holding) = (self.settings, &self.holding);
+        let limits = |totals: &Totals| settings.limits(holding.as_ref().map(Holding::limit), totals);
         let verb = if progress.what == OWED { "salvaged" } else { "imported" };
         let transfer = Transfer::new(self.store, &values, &limits, self.now_us, progress);
-        let tally = transfer
-            .run(image)
-            .map_err(|error| OpenError::Unavailable(format!("{}: {error}", settings.path.display())))?;
-        let outcome = told(&tally, values.is_complete(), image.is_late(), verb);
-        log::warn!("spool: {outcome}");
-        Ok((tally, outcome))
+        let tally = transfer.run(image).map_err(|error| unavailable(settings, &error))?;
+        let is_all = tally.is_all() && values.is_complete() && image.is_last() && !image.is_late();
+        Ok((is_all, told(&tally, verb, &values, image)))
+    }
+
+    fn note(&mut self, progress: &Progress) -> Result<(), OpenError> {
+        let limits =
+            self.settings.limits(self.holding.as_ref().map(Holding::limit), &self.store.state().totals);
+        let work = Work { notes: progress.note().into_iter().collect(), ..Work::default() };
+        let done = self.store.round(&work, true, limits, self.now_us, |_| Ok(()));
+        done.map(drop).map_err(|error| unavailable(self.settings, &error))
     }
 }
 
-/// Opens a file that was set aside. One that can't be opened now may be at the next start.
-fn read(path: &Path) -> Result<Option<Image>, OpenError> {
-    let until = Some(Instant::now() + AT_MOST);
-    let image = match inspect::locked(path) {
-        // Somebody looks at it; that ends.
-        Err(InspectError::InUse(path)) => return Err(OpenError::InUse(path)),
-        Err(error) => Err(error.to_string()),
-        Ok(file) => Image::open(file, until),
-    };
-    match image {
-        Ok(image) => Ok(Some(image)),
-        Err(error) => {
-            log::error!("spool: {} can't be read: {error}", path.display());
-            Ok(None)
-        }
-    }
+fn unavailable(settings: &Settings, error: &redb::Error) -> OpenError {
+    OpenError::Unavailable(format!("{}: {error}", settings.path.display()))
 }
 
 /// Gives a file the name under which it stays, with what came of it.
@@ -251,7 +265,7 @@ fn remove(path: &Path) {
 }
 
 /// What came of it, in a sentence.
-fn told(tally: &Tally, is_complete: bool, is_late: bool, verb: &str) -> String {
+fn told(tally: &Tally, verb: &str, values: &Values, image: &Image) -> String {
     let count = |n: u64, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
     let mut said = vec![match (tally.records, tally.letters) {
         (0, 0) => format!("nothing that waits was {verb}"),
@@ -269,10 +283,12 @@ fn told(tally: &Tally, is_complete: bool, is_late: bool, verb: &str) -> String {
     if tally.unknown > 0 {
         said.push(format!("{} of a newer version", count(tally.unknown, "uplink")));
     }
-    if !is_complete {
+    if !values.is_complete() {
         said.push("nobody knows what else was in it".to_owned());
+    } else if !image.is_last() {
+        said.push("some of it may be sent again, for its last commit can't be read".to_owned());
     }
-    if is_late {
+    if image.is_late() {
         said.push(format!("not all of it was read within {} min", AT_MOST.as_secs() / 60));
     }
     said.join("; ")

@@ -49,6 +49,8 @@ pub(super) struct Progress {
     /// How often it was begun.
     pub(super) attempts: u8,
     pub(super) is_done: bool,
+    /// Accounts and routes are here.
+    has_values: bool,
     /// The last dead letter that is here.
     letter: Option<(u32, u64)>,
     /// No record below is to come any more.
@@ -56,23 +58,24 @@ pub(super) struct Progress {
 }
 
 /// Progress as stored, under format byte 1. Frozen.
-type ProgressV1 = ((u64, u64, i64), Way, u8, bool, Option<(u32, u64)>, u64);
+type ProgressV1 = ((u64, u64, i64), Way, u8, bool, bool, Option<(u32, u64)>, u64);
 
 impl Progress {
     pub(super) fn new(what: &'static str, from: (u64, u64, i64), way: Way) -> Progress {
-        Progress { what, from, way, attempts: 0, is_done: false, letter: None, next: 0 }
+        Progress { what, from, way, attempts: 0, is_done: false, has_values: false, letter: None, next: 0 }
     }
 
     /// The one of this name.
     pub(super) fn read(note: &Note, what: &'static str) -> Option<Progress> {
         note.key.strip_prefix(NOTES).filter(|name| *name == what)?;
-        let (from, way, attempts, is_done, letter, next): ProgressV1 =
+        let (from, way, attempts, is_done, has_values, letter, next): ProgressV1 =
             open_value(&note.value, "progress").ok()?;
-        Some(Progress { what, from, way, attempts, is_done, letter, next })
+        Some(Progress { what, from, way, attempts, is_done, has_values, letter, next })
     }
 
-    fn note(&self) -> Option<Note> {
-        let stored: ProgressV1 = (self.from, self.way, self.attempts, self.is_done, self.letter, self.next);
+    pub(super) fn note(&self) -> Option<Note> {
+        let Progress { from, way, attempts, is_done, has_values, letter, next, .. } = *self;
+        let stored: ProgressV1 = (from, way, attempts, is_done, has_values, letter, next);
         // postcard fails to encode only when memory runs out.
         let value = seal(FORMAT, &stored).ok()?;
         Some(Note { key: format!("{NOTES}{}", self.what), value })
@@ -105,6 +108,8 @@ pub(super) struct Transfer<'t> {
     values: &'t Values,
     limits: &'t dyn Fn(&Totals) -> Limits,
     now_us: i64,
+    /// How far an earlier attempt had come.
+    before: Progress,
     progress: Progress,
     accounts: BTreeMap<AccountId, AccountId>,
     routes: BTreeMap<RouteId, RouteId>,
@@ -135,6 +140,7 @@ impl<'t> Transfer<'t> {
             values,
             limits,
             now_us,
+            before: progress.clone(),
             progress,
             accounts: BTreeMap::new(),
             routes: BTreeMap::new(),
@@ -147,7 +153,7 @@ impl<'t> Transfer<'t> {
 
     /// Does it.
     pub(super) fn run(mut self, image: &Image) -> Result<Tally, redb::Error> {
-        self.progress.attempts = self.progress.attempts.saturating_add(1);
+        self.progress.has_values = true;
         match self.progress.way {
             Way::Restore => self.restore_values()?,
             Way::Import => self.import_values()?,
@@ -183,7 +189,7 @@ impl<'t> Transfer<'t> {
         let values = self.values;
         self.accounts = values.accounts.keys().map(|id| (*id, *id)).collect();
         self.routes = values.routes.keys().map(|id| (*id, *id)).collect();
-        let is_first = self.store.state().accounts.is_empty();
+        let is_first = !self.before.has_values;
         let notes = if is_first { values.notes() } else { Vec::new() };
         self.round(Work { notes, ..Work::default() }, |round| {
             if is_first {
@@ -207,7 +213,7 @@ impl<'t> Transfer<'t> {
             .collect();
         let names: Vec<RouteName> = named.iter().map(|(_, _, name)| name.clone()).collect();
         let known: Vec<AccountId> = self.store.state().accounts.keys().copied().collect();
-        let is_first = self.progress.attempts == 1;
+        let is_first = !self.before.has_values;
         self.round(Work { routes: names.clone(), ..Work::default() }, |round| {
             if is_first {
                 import(round.state, values, &known);
@@ -231,8 +237,14 @@ impl<'t> Transfer<'t> {
         let Some(account) = self.accounts.get(&letter.account).copied().filter(|_| is_its) else {
             return Ok(());
         };
-        *self.found_letters.entry(letter.account).or_default() += 1;
-        if self.progress.letter.is_some_and(|last| key <= last) {
+        let wanted = self.values.accounts.get(&letter.account).map_or(0, |account| account.dead);
+        let found = self.found_letters.entry(letter.account).or_default();
+        if !letter.sure && *found >= wanted {
+            // It was sent again, or made room: the page is an old one.
+            return Ok(());
+        }
+        *found += 1;
+        if letter.sure && self.before.letter.is_some_and(|last| key <= last) {
             return Ok(());
         }
         self.tally.letters += 1;
@@ -241,7 +253,7 @@ impl<'t> Transfer<'t> {
             Way::Import => {
                 let routes = self.routes_of(&outline.routes, |_| true);
                 let Some(value) = dead.rerouted(&routes) else { return Ok(()) };
-                self.progress.letter = Some(key);
+                self.progress.letter = self.progress.letter.max(Some(key));
                 (None, value)
             }
         };
@@ -250,7 +262,7 @@ impl<'t> Transfer<'t> {
         self.flush_if_full()
     }
 
-    fn take_record(&mut self, Record { seq, value }: Record<'_>) -> Result<(), redb::Error> {
+    fn take_record(&mut self, Record { seq, value, sure }: Record<'_>) -> Result<(), redb::Error> {
         let outline = match record::outline(value) {
             Ok(outline) => outline,
             Err(Unreadable::Damaged) => return Ok(()),
@@ -275,7 +287,7 @@ impl<'t> Transfer<'t> {
         }
         match self.progress.way {
             Way::Restore => self.put(seq, Some(seq), value.to_vec()),
-            Way::Import if seq < self.progress.next => Ok(()),
+            Way::Import if sure && seq < self.before.next => Ok(()),
             Way::Import => {
                 let routes = self.routes_of(&outline.routes, |account| waiting.contains(&account));
                 match record::rerouted(value, &routes) {
@@ -296,7 +308,7 @@ impl<'t> Transfer<'t> {
 
     fn put(&mut self, from: u64, seq: Option<u64>, value: Vec<u8>) -> Result<(), redb::Error> {
         self.tally.records += 1;
-        self.progress.next = from.saturating_add(1);
+        self.progress.next = self.progress.next.max(from.saturating_add(1));
         self.batch.bytes += value.len();
         self.batch.records.push((seq, value));
         self.flush_if_full()
@@ -461,13 +473,14 @@ mod tests {
         let progress = Progress {
             attempts: 1,
             is_done: true,
+            has_values: true,
             letter: Some((3, 300)),
             next: 128,
             ..Progress::new("newer", (7, 70_000, -1), Way::Import)
         };
         let note = progress.note().unwrap();
         assert_eq!(note.key, "transfer/newer");
-        assert_eq!(data_encoding::HEXLOWER.encode(&note.value), "01622434b407f0a204010101010103ac028001");
+        assert_eq!(data_encoding::HEXLOWER.encode(&note.value), "011e29657807f0a20401010101010103ac028001");
         assert_eq!(Progress::read(&note, "newer"), Some(progress));
         assert_eq!(Progress::read(&note, "salvage"), None);
     }

@@ -17,7 +17,8 @@
 //! Records that no sure page leads to are looked for in every leaf of the file: each carries a CRC-32C of its own, and its
 //! number must lie where the sure pages have a hole. Such a leaf may be an old one that was freed and not written over, so a
 //! record found there counts only if somebody still waits for it according to what is stored as settled. What was evicted or
-//! has expired may come back that way; it was never delivered, and is sent late rather than not at all.
+//! has expired may come back that way; it was never delivered, and is sent late rather than not at all. Likewise dead letters,
+//! of which there are never more than were counted.
 //!
 //! # Bounds
 //!
@@ -29,6 +30,7 @@ mod records;
 mod tree;
 mod values;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -56,8 +58,10 @@ type Tables = BTreeMap<String, Table>;
 pub(super) struct Image {
     pages: Pages,
     header: Option<Header>,
-    /// The tables of the last commit, then those of earlier ones.
+    /// The tables of the last commit that can be read, then those of earlier ones.
     commits: Vec<Tables>,
+    /// The first is the last that there was.
+    is_last: bool,
 }
 
 /// What is to be thought of a file.
@@ -78,8 +82,11 @@ impl Image {
         let header = pages.header();
         let slots = header.iter().flat_map(Header::slots);
         let mut commits: Vec<Tables> = slots.map(|slot| tree::tables(&pages, slot.user).0).collect();
-        commits.retain(|tables| tables.contains_key(STATE.name()));
-        let mut image = Image { pages, header, commits };
+        let has_values = |tables: &Tables| tables.contains_key(STATE.name());
+        let is_last =
+            header.as_ref().is_some_and(Header::has_whole_slots) && commits.first().is_some_and(has_values);
+        commits.retain(has_values);
+        let mut image = Image { pages, header, commits, is_last };
         let is_readable = image.header.as_ref().and_then(Header::other_version).is_none();
         if is_readable && !image.values().is_complete() {
             let more = image.look_for_roots();
@@ -91,6 +98,11 @@ impl Image {
     /// Bytes.
     pub(super) fn len(&self) -> u64 {
         self.pages.len()
+    }
+
+    /// Whether the last commit could be found. Of an earlier one it is not known what was settled since.
+    pub(super) fn is_last(&self) -> bool {
+        self.is_last
     }
 
     /// Time was up before everything was read.
@@ -132,6 +144,7 @@ impl Image {
                     let tables = tree::tables(&self.pages, slot.user).0;
                     let is_new = slot.user.is_none();
                     self.commits = vec![tables];
+                    self.is_last = true;
                     return self.judge_values(is_new);
                 }
                 holes => fewest = Some(fewest.unwrap_or(holes).min(holes)),
@@ -179,30 +192,23 @@ impl Image {
         table.is_none_or(|table| table.is_of::<K>(value))
     }
 
-    /// Tables under pages that look like the root of all tables; the ones that got furthest first.
+    /// Tables under pages that look like the root of all tables; the latest ones first.
     fn look_for_roots(&self) -> Vec<Tables> {
-        let mut found: Vec<(u64, Tables)> = Vec::new();
-        let mut looked_at = 0;
-        for leaf in self.pages.leaves(Widths::default()) {
-            let mut tables = Tables::new();
-            for n in 0..leaf.len() {
-                let entry =
-                    leaf.entry(n).and_then(|(key, value)| Some((String::read(key)?, Table::read(value)?)));
-                tables.extend(entry);
-            }
-            if tables.len() != leaf.len() || !tables.contains_key(STATE.name()) {
-                continue;
-            }
-            looked_at += 1;
-            if looked_at > ROOTS_AT_MOST {
-                break;
-            }
+        let mut found: Vec<((u64, u64), Tables)> = Vec::new();
+        let roots = self.pages.leaves(Widths::default()).filter_map(|leaf| {
+            let entry = |n: usize| {
+                leaf.entry(n).and_then(|(key, value)| Some((String::read(key)?, Table::read(value)?)))
+            };
+            let tables: Tables = (0..leaf.len()).map_while(entry).collect();
+            (tables.len() == leaf.len() && tables.contains_key(STATE.name())).then_some(tables)
+        });
+        for tables in roots.take(ROOTS_AT_MOST) {
             let values = self.values_of(std::slice::from_ref(&tables));
-            let settled: u64 =
-                values.accounts.values().map(|account| account.settled.low() + account.delivered).sum();
-            let progress = values.totals.map_or(0, |totals| totals.appended).saturating_add(settled);
-            found.push((progress, tables));
-            found.sort_by_key(|(progress, _)| std::cmp::Reverse(*progress));
+            // Every forced commit has written something.
+            let written = values.wear.map_or(0, |wear| wear.in_all.bytes);
+            let appended = values.totals.map_or(0, |totals| totals.appended);
+            found.push(((written, appended), tables));
+            found.sort_by_key(|(age, _)| Reverse(*age));
             found.truncate(ROOTS_KEPT);
         }
         found.into_iter().map(|(_, tables)| tables).collect()

@@ -143,6 +143,11 @@ impl Header {
         (self.has_magic && self.slots.iter().all(|slot| slot.version == first)).then_some(first)
     }
 
+    /// Both slots are what was written: nobody can doubt which one is the last.
+    pub(super) fn has_whole_slots(&self) -> bool {
+        self.slots.len() == 2 && self.slots.iter().all(|slot| slot.is_whole)
+    }
+
     /// All of them: a root proves itself by its checksum, whatever became of the slot around it.
     pub(super) fn slots(&self) -> &[Slot] {
         &self.slots

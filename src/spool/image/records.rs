@@ -6,16 +6,22 @@ use std::ops::ControlFlow;
 use redb::TableHandle;
 
 use super::super::account::AccountId;
+use super::super::dead::DeadV1;
 use super::super::record;
 use super::super::store::{DEAD, LOG};
 use super::tree::{self, Holes, Key, Step};
 use super::{Image, Tables, Widths};
+
+/// Letters that no commit leads to: the keys of those that were met are held.
+const LOOSE_LETTERS: usize = 10_000;
 
 /// A record as it was found.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Record<'a> {
     pub(in super::super) seq: u64,
     pub(in super::super) value: &'a [u8],
+    /// A commit leads to it.
+    pub(in super::super) sure: bool,
 }
 
 /// A dead letter as it was found.
@@ -54,7 +60,7 @@ impl Image {
         tree::walk::<u64>(&self.pages, table.root, table.widths, &mut |step| match step {
             Step::Entry { key: seq, value, sure: true } => {
                 holes.key(seq);
-                visit(Record { seq, value })
+                visit(Record { seq, value, sure: true })
             }
             // Of leaves that are not whole all are looked at below.
             Step::Entry { .. } => ControlFlow::Continue(()),
@@ -63,6 +69,10 @@ impl Image {
                 ControlFlow::Continue(())
             }
         })?;
+        if !self.is_last {
+            // What came after an earlier commit stands behind it.
+            holes.hole();
+        }
         holes.end();
         ControlFlow::Continue(holes)
     }
@@ -78,7 +88,7 @@ impl Image {
                         && record::outline(value).is_ok()
                         && seen.insert(seq) =>
                 {
-                    visit(Record { seq, value })
+                    visit(Record { seq, value, sure: false })
                 }
                 _ => ControlFlow::Continue(()),
             })?;
@@ -120,7 +130,33 @@ impl Image {
             had_holes = true;
             wanted = holes;
         }
+        if had_holes {
+            self.loose_letters(&wanted, &mut loose, visit)?;
+        }
         ControlFlow::Continue(had_holes)
+    }
+
+    fn loose_letters(
+        &self,
+        holes: &Holes<(u32, u64)>,
+        seen: &mut BTreeSet<(u32, u64)>,
+        visit: VisitLetter<'_>,
+    ) -> ControlFlow<()> {
+        let widths = Widths { key: <(u32, u64)>::WIDTH, value: None };
+        for leaf in self.pages.leaves(widths) {
+            tree::ordered::<(u32, u64)>(&leaf, false, &mut |step| match step {
+                Step::Entry { key, value, .. }
+                    if holes.contains(&key)
+                        && DeadV1::read(value).is_some()
+                        && seen.len() < LOOSE_LETTERS
+                        && seen.insert(key) =>
+                {
+                    visit(Letter { account: AccountId(key.0), seq: key.1, value, sure: false })
+                }
+                _ => ControlFlow::Continue(()),
+            })?;
+        }
+        ControlFlow::Continue(())
     }
 }
 
