@@ -12,12 +12,14 @@ set -eu
 cd "$(dirname "$0")/.."
 
 case ${1:?usage: cross/quickjs.sh TARGET} in
-  armv7-unknown-linux-musleabihf) like=armv7-unknown-linux-gnueabihf ;;
+  armv7-unknown-linux-musleabihf | arm-unknown-linux-musleabihf) like=armv7-unknown-linux-gnueabihf ;;
+  riscv64gc-unknown-linux-musl) like=riscv64gc-unknown-linux-gnu ;;
   *) exit 0 ;;
 esac
 
 ${CARGO:-cargo} fetch --locked --quiet >&2
 version=$(sed -n '/^name = "rquickjs-sys"$/{n;s/^version = "\(.*\)"$/\1/p;}' Cargo.lock)
+# shellcheck disable=SC2012 # names of crates are plain
 crate=$(ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/rquickjs-sys-"$version" | head -n 1)
 copy=$PWD/target/cross/rquickjs-sys-$version
 if [ ! -e "$copy/src/bindings/$1.rs" ]; then

@@ -49,7 +49,8 @@ pub(super) fn example(name: Option<&str>) -> Exit {
 
 /// The first sentence of the file.
 fn title(text: &str) -> String {
-    let first = text.lines().next().unwrap_or_default().trim_start_matches(['#', '/', ' ']);
+    let first = text.lines().next().unwrap_or_default();
+    let first = first.trim_start_matches('#').trim_start_matches("//").trim_start();
     super::table::cut(first, super::table::WIDTH - 19)
 }
 

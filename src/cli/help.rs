@@ -290,7 +290,13 @@ keep coming, the agent is restarted, the destinations return.
 Exit codes: 0 every uplink arrived everywhere, 1 at least one did not.";
 
 pub(super) fn print(topic: Option<&str>) -> Exit {
-    say(match topic {
+    say(text(topic));
+    Exit::Done
+}
+
+/// What is said of a command; of none, or one that needs no words of its own: the overview.
+pub(super) fn text(topic: Option<&str>) -> &'static str {
+    match topic {
         Some("run") => RUN,
         Some("check") => CHECK,
         Some("status") => STATUS,
@@ -312,8 +318,7 @@ pub(super) fn print(topic: Option<&str>) -> Exit {
         Some("simulate") => SIMULATE,
         Some("demo") => DEMO,
         _ => OVERVIEW,
-    });
-    Exit::Done
+    }
 }
 
 pub(super) fn version() -> Exit {

@@ -7,9 +7,12 @@ mod ask;
 mod check;
 mod dead;
 mod decode;
+#[cfg(feature = "demo")]
 mod demo;
 mod devices;
+#[cfg(feature = "tools")]
 mod doctor;
+#[cfg(feature = "tools")]
 mod example;
 mod help;
 mod history;
@@ -20,7 +23,10 @@ mod purge;
 mod reload;
 mod replay;
 mod run;
+mod service_manager;
+#[cfg(feature = "demo")]
 mod simulate;
+#[cfg(feature = "tools")]
 mod spool;
 mod status;
 mod table;
@@ -83,18 +89,40 @@ pub fn main() -> ExitCode {
         Command::Replay(options) => ended(replay::replay(&config, &options)),
         Command::Purge { integration, yes } => ended(purge::purge(&config, &integration, yes)),
         Command::Test(options) => ended(test::test(&config, &options)),
+        #[cfg(feature = "tools")]
         Command::SpoolCheck(options) => ended(spool::check(&config, &options)),
+        #[cfg(feature = "tools")]
         Command::SpoolExport(options) => ended(spool::export(&config, &options)),
+        #[cfg(feature = "tools")]
         Command::Doctor { json } => doctor::doctor(&config, json),
+        #[cfg(feature = "tools")]
         Command::Example { name } => example::example(name.as_deref()),
+        #[cfg(not(feature = "tools"))]
+        Command::SpoolCheck(_)
+        | Command::SpoolExport(_)
+        | Command::Doctor { .. }
+        | Command::Example { .. } => not_in_this_build("tools"),
         Command::Reload => ended(reload::reload(&config)),
         Command::Apply { new, confirm } => ended(reload::apply(&config, &new, confirm)),
         Command::Confirm => ended(reload::confirm(&config)),
         Command::Decode(options) => decode::decode(&config, &options),
+        #[cfg(feature = "demo")]
         Command::Simulate(options) => simulate::simulate(&options),
+        #[cfg(feature = "demo")]
         Command::Demo(options) => demo::demo(&options, verbose),
+        #[cfg(not(feature = "demo"))]
+        Command::Simulate(_) | Command::Demo(_) => not_in_this_build("demo"),
     };
     exit.into()
+}
+
+/// A command that a small build leaves out.
+#[cfg(not(all(feature = "demo", feature = "tools")))]
+fn not_in_this_build(feature: &str) -> Exit {
+    eprintln!(
+        "packhorse: this small build does not have that command; one with the feature \"{feature}\" has"
+    );
+    Exit::Usage
 }
 
 /// Commands that ask give up with `?` where there is no answer.

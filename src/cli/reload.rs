@@ -4,6 +4,7 @@
 //! over the config, both with the rights of whoever calls them.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,13 +76,21 @@ fn candidate_of(config: &Path) -> Result<PathBuf, Exit> {
     }
 }
 
-/// Puts a copy of `from` in the place of `to`, whole or not at all, with the rights that `to` had.
+/// Puts a copy of `from` in the place of `to`, whole or not at all, with owner and rights that `to` had; where nothing was,
+/// they are the folder's owner and the rights of `from`. Whoever calls may be root, and the agent has to read it.
 fn replace(to: &Path, from: &Path) -> std::io::Result<()> {
     let text = std::fs::read(from)?;
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut fresh = tempfile::NamedTempFile::new_in(folder)?;
     fresh.write_all(&text)?;
-    let rights = std::fs::metadata(to).or_else(|_| std::fs::metadata(from))?.permissions();
+    let before = std::fs::metadata(to).ok();
+    let owner = before.clone().map_or_else(|| std::fs::metadata(folder), Ok)?;
+    let rights = before.map_or_else(|| std::fs::metadata(from), Ok)?.permissions();
+    match std::os::unix::fs::fchown(fresh.as_file(), Some(owner.uid()), Some(owner.gid())) {
+        // Only root can give a file away; with anybody else the rights of the group have to do.
+        Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => return Err(error),
+        _ => {}
+    }
     fresh.as_file().set_permissions(rights)?;
     fresh.as_file().sync_all()?;
     fresh.persist(to).map_err(|error| error.error)?;

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -13,6 +12,7 @@ use crate::delivery::Stopper;
 use crate::reload::{self, Reloader};
 use crate::spool::Deaths;
 
+use super::service_manager::ServiceManager;
 use super::{Exit, logging};
 
 /// A panic within this time of the start counts as a death of the spool (RULES S3).
@@ -67,7 +67,7 @@ fn serve(agent: Agent, deaths: Deaths, config: &Path, candidate: PathBuf) -> Res
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            notify(NotifyState::Stopping);
+            ServiceManager::stopping();
             stopper.stop();
         });
         let survived = deaths.clone();
@@ -79,7 +79,8 @@ fn serve(agent: Agent, deaths: Deaths, config: &Path, candidate: PathBuf) -> Res
         let (orders, asked) = mpsc::channel(ORDERS);
         let reloader = Reloader::new(config, candidate, agent.basis(), changes);
         tokio::spawn(reloader.run(asked, signal(SignalKind::hangup())?));
-        agent.run(stop, Steering { changes: to_become, orders }, |_| notify(NotifyState::Ready)).await
+        let manager = ServiceManager::talk();
+        agent.run(stop, Steering { changes: to_become, orders }, |_| manager.ready()).await
     })?;
     deaths.forget();
     Ok(())
@@ -104,12 +105,5 @@ fn forbid_core_dumps() {
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Core, none) {
         log::debug!("core dumps can't be forbidden: {error}");
-    }
-}
-
-/// Tells systemd, if it is there.
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        log::debug!("the service manager can't be told: {error}");
     }
 }

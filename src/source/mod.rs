@@ -45,8 +45,10 @@ pub enum Source {
     /// See [`semtech_udp`].
     SemtechUdp(semtech_udp::Listener),
     /// See [`mqtt`].
+    #[cfg(feature = "server-sources")]
     Mqtt(mqtt::Mqtt),
     /// See [`http`].
+    #[cfg(feature = "server-sources")]
     Http(http::Http),
 }
 
@@ -88,15 +90,24 @@ impl Source {
     ///
     /// # Errors
     /// Everything that is wrong with its settings.
+    #[cfg_attr(not(feature = "server-sources"), allow(unused_variables))]
     pub fn try_new(gateway: &str, source: &config::Source, dial: &Dial) -> Result<Source, Vec<Problem>> {
         match &source.kind {
             SourceKind::SemtechUdp(udp) => {
                 semtech_udp::Listener::try_new(&source.name, udp).map(Source::SemtechUdp)
             }
+            #[cfg(feature = "server-sources")]
             SourceKind::Mqtt(mqtt) => {
                 mqtt::Mqtt::try_new(gateway, &source.name, mqtt, dial).map(Source::Mqtt)
             }
+            #[cfg(feature = "server-sources")]
             SourceKind::Http(http) => http::Http::try_new(&source.name, http).map(Source::Http),
+            #[cfg(not(feature = "server-sources"))]
+            SourceKind::Mqtt(_) | SourceKind::Http(_) => {
+                let (place, what) = (&source.name.place, format!("source.{}.type", source.name.value));
+                let problem = Problem::error(place, what, "this build has no sources for network servers");
+                Err(vec![problem.hint("use semtech-udp, or a build with the feature \"server-sources\"")])
+            }
         }
     }
 
@@ -113,10 +124,13 @@ impl Source {
     /// # Errors
     /// If its address can't be had, or no thread.
     pub fn start(self, doors: Doors) -> Result<Running, StartError> {
+        #[cfg_attr(not(feature = "server-sources"), allow(unused_variables))]
         let Doors { heard, told, counters, clock } = doors;
         Ok(match self {
             Source::SemtechUdp(listener) => Running::SemtechUdp(listener.start(heard, counters, clock)?),
+            #[cfg(feature = "server-sources")]
             Source::Mqtt(mqtt) => Running::Server(mqtt.start(told, counters, clock)?),
+            #[cfg(feature = "server-sources")]
             Source::Http(http) => Running::Server(http.start(told, counters, clock)?),
         })
     }

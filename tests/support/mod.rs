@@ -86,6 +86,13 @@ pub(crate) fn free_udp_port() -> u16 {
     UdpSocket::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
+/// The binary under test. `PACKHORSE_TEST_BINARY` names another one, such as one of another processor behind an emulator
+/// (`tests/arm.sh`).
+pub(crate) fn packhorse() -> PathBuf {
+    std::env::var_os("PACKHORSE_TEST_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_packhorse").into(), PathBuf::from)
+}
+
 /// The real binary, running.
 pub(crate) struct Agent {
     child: Child,
@@ -108,7 +115,7 @@ impl Agent {
         let log = folder.join("agent.log");
         let mut log_file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         writeln!(log_file, "--- start").unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_packhorse"))
+        let child = Command::new(packhorse())
             .args(["run", "--verbose", "--config"])
             .arg(&file)
             .stdin(Stdio::null())

@@ -309,6 +309,20 @@ mod tests {
         }
     }
 
+    /// Man page and completions are made of the help (tests/manual).
+    #[test]
+    fn every_command_and_option_stands_in_the_help() {
+        let overview = crate::cli::help::text(None);
+        for shape in SHAPES {
+            assert!(overview.contains(&format!("\n  {} ", shape.name)), "{}", shape.name);
+            let text = crate::cli::help::text(Some(shape.name));
+            let usage = text.split("\n\n").next().unwrap();
+            for option in shape.options {
+                assert!(usage.contains(&format!("--{option}")), "{} --{option}: {usage}", shape.name);
+            }
+        }
+    }
+
     #[test]
     fn no_words_is_help() {
         assert_eq!(read_words("").unwrap().command, Command::Help(None));
