@@ -115,6 +115,7 @@ impl Source {
     pub fn taps(&self) -> &[Arc<TapCounters>] {
         match self {
             Source::SemtechUdp(listener) => listener.taps(),
+            #[cfg(feature = "server-sources")]
             Source::Mqtt(_) | Source::Http(_) => &[],
         }
     }
