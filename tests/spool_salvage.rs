@@ -494,3 +494,38 @@ async fn records_that_nothing_leads_to_are_found() {
     assert_eq!(dead_of(&spool, &two).await, made.dead);
     assert_eq!(two.accounts.map(|id| lost(&view, id, Loss::Damaged)), [0, 0]);
 }
+
+/// RULES S22: what dates the records comes along with them, also out of a file that is only looked at.
+#[tokio::test]
+async fn what_dates_the_records_comes_along() {
+    use packhorse::clock::{Clock, Quality, RELEASE_FLOOR_US};
+    use packhorse::spool::inspect::{Inspection, Selection};
+    let stage = Stage::new();
+    stage.clock.step_wall(-stage.clock.wall_us());
+    stage.clock.set_trusted(false);
+    let spool = stage.open();
+    let two_of = two(&spool).await;
+    put(&spool, &two_of.routes, [stage.uplink(1)]).await;
+    stage.clock.step_wall(RELEASE_FLOOR_US + 3_600_000_000);
+    stage.clock.set_trusted(true);
+    put(&spool, &two_of.routes, [stage.uplink(2)]).await;
+    spool.close();
+    let mut qualities = Vec::new();
+    Inspection::open(&stage.settings.path).unwrap().export(&Selection::default(), &mut |one| {
+        qualities.push(one.heard.quality);
+        std::ops::ControlFlow::Continue(())
+    });
+    assert_eq!(qualities, [Quality::Corrected, Quality::Ntp]);
+
+    for suffix in ["newer", "salvage"] {
+        let other = Stage::new();
+        other.clock.reboot();
+        std::fs::copy(&stage.settings.path, other.beside(suffix)).unwrap();
+        for _ in 0..2 {
+            let spool = other.open();
+            let Entry::Mine(first) = entries(&two(&spool).await.ledgers[0])[0].1.clone() else { panic!() };
+            assert_eq!(other.clock.date(first.uplink.at).quality, Quality::Corrected, "{suffix}");
+            spool.close();
+        }
+    }
+}

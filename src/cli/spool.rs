@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
 
-use crate::clock::{Dated, rfc3339};
+use crate::clock::rfc3339;
 use crate::config::{Config, nearest};
 use crate::printable::printable;
 use crate::spool::AccountView;
@@ -243,9 +243,11 @@ fn line(one: &Exported, names: &HashMap<Eui64, String>) -> Value {
     put("seq", json!(one.seq));
     put("id", json!(uplink.id.to_string()));
     // As it was heard: what another boot's time is worth, only the agent knows.
-    let heard = Dated::as_heard(uplink.at);
-    put("time", json!(rfc3339(heard.wall_us)));
-    put("time_quality", json!(heard.quality.as_str()));
+    put("time", json!(rfc3339(one.heard.wall_us)));
+    put("time_quality", json!(one.heard.quality.as_str()));
+    if let Some(bounds) = one.heard.bounds {
+        put("time_bounds", json!({ "after": rfc3339(bounds.after_us), "before": rfc3339(bounds.before_us) }));
+    }
     put("kind", json!(kind(uplink.kind)));
     put("source", json!(&*uplink.source));
     if let Some(eui) = uplink.dev_eui {

@@ -1,4 +1,4 @@
-//! The boots that the records were heard in: what their moments mean after a restart ([`Boots`](crate::clock::Boots)).
+//! The boots that the records were heard in: what their moments mean after a restart ([`Boots`]).
 //!
 //! The clock owns the table. The spool keeps it with the records, as the note `boots`, because one is worth nothing without
 //! the other: it is in the transaction of the first record of a boot, and goes along with uplinks once in [`FRESH`], so that a
@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::Note;
-use crate::clock::Clock;
+use crate::clock::{Boots, Clock};
 
 /// Name of the note.
 const KEY: &str = "boots";
@@ -22,6 +22,18 @@ pub(super) fn restore(notes: &mut Vec<Note>, clock: &dyn Clock) {
         clock.boots().restore(&note.value);
     }
     clock.look();
+}
+
+/// What the clock knows now.
+pub(super) fn note(clock: &dyn Clock) -> Note {
+    Note { key: KEY.to_owned(), value: clock.boots().to_bytes() }
+}
+
+/// The boots of a file that is only looked at.
+pub(super) fn of(notes: &[Note]) -> Boots {
+    let boots = Boots::default();
+    notes.iter().filter(|note| note.key == KEY).for_each(|note| boots.restore(&note.value));
+    boots
 }
 
 /// What the file has of them.
@@ -45,7 +57,7 @@ impl Noted {
         }
         self.put = Some((revision, now_ns));
         self.durable.get_or_insert(revision);
-        Some(Note { key: KEY.to_owned(), value: clock.boots().to_bytes() })
+        Some(note(clock))
     }
 
     /// Whether something was learnt that dates records, and is not on the disk.

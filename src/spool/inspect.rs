@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 
+use crate::clock::{Boots, Dated};
 use crate::uplink::Uplink;
 
 use super::account::{AccountId, AccountView};
+use super::boots;
 use super::dead::DeadV1;
 use super::image::{Image, Letter, Record, Values, Verdict, Whose};
 use super::record::{self, Unreadable};
@@ -110,6 +112,8 @@ pub struct Exported {
     pub seq: u64,
     /// What was heard.
     pub uplink: Uplink,
+    /// When, as far as the file knows.
+    pub heard: Dated,
     /// Who waits for it, or has refused it; empty where nobody can tell.
     pub destinations: Vec<Destination>,
     /// Why, how often it was tried and when it was refused (microseconds since 1970): of dead letters alone.
@@ -143,6 +147,7 @@ pub struct Inspection {
     image: Image,
     verdict: Verdict,
     values: Values,
+    boots: Boots,
 }
 
 impl Inspection {
@@ -155,7 +160,8 @@ impl Inspection {
         let mut image = Image::open(locked(path)?, None).map_err(unreadable)?;
         let verdict = image.judge();
         let values = image.values();
-        Ok(Inspection { path: path.to_owned(), image, verdict, values })
+        let boots = boots::of(&values.notes());
+        Ok(Inspection { path: path.to_owned(), image, verdict, values, boots })
     }
 
     /// The integrations that it knows.
@@ -325,7 +331,7 @@ impl Inspection {
                 return ControlFlow::Continue(());
             }
             exports.exported += 1;
-            each(Exported { seq, uplink, destinations, refused: None })
+            each(Exported { seq, heard: self.boots.date(uplink.at), uplink, destinations, refused: None })
         });
         exports.has_holes = done == ControlFlow::Continue(true);
         exports
@@ -359,6 +365,7 @@ impl Inspection {
             let refused = Some((dead.reason.to_owned(), dead.attempts, dead.refused_us));
             each(Exported {
                 seq: letter.seq,
+                heard: self.boots.date(uplink.at),
                 uplink,
                 destinations: destination.into_iter().collect(),
                 refused,

@@ -35,13 +35,14 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
 
-use super::Settings;
+use super::boots;
 use super::file::{Holding, Meter};
 use super::image::{Image, Values};
 use super::inspect::{self, InspectError};
 use super::open::{self, Backend, OpenError, Opened, SetAside, with_suffix};
 use super::store::{Store, Totals, Work};
 use super::transfer::{Progress, Tally, Transfer, Way};
+use super::{Note, Settings};
 
 /// What is appended to the spool's name: for a file that is owed a salvage, one that has had it, one that is too new.
 pub(super) const OWED: &str = "salvage";
@@ -66,12 +67,7 @@ pub(super) fn open(
 ) -> Result<Opened, OpenError> {
     let mut opened = open::open(settings, backend, meter)?;
     if matches!(backend, Backend::File) {
-        let mut debts = Debts {
-            settings,
-            now_us: clock.wall_us(),
-            holding: opened.holding.clone(),
-            store: &mut opened.store,
-        };
+        let mut debts = Debts { settings, clock, holding: opened.holding.clone(), store: &mut opened.store };
         debts.salvage()?;
         debts.import()?;
         opened.set_aside = beside(&settings.path, &opened.set_aside);
@@ -121,7 +117,7 @@ impl Reason {
 
 struct Debts<'d> {
     settings: &'d Settings,
-    now_us: i64,
+    clock: &'d dyn Clock,
     holding: Option<Holding>,
     store: &'d mut Store,
 }
@@ -219,20 +215,29 @@ impl Debts<'_> {
     /// Takes over what a file holds; says whether that was all, and what came of it.
     fn transfer(&mut self, image: &Image, progress: Progress) -> Result<(bool, String), OpenError> {
         let values = image.values();
+        if progress.way == Way::Import {
+            // Its records were heard in boots of which this file knows nothing.
+            boots::restore(&mut values.notes(), self.clock);
+            self.put_down(boots::note(self.clock))?;
+        }
         let (settings, holding) = (self.settings, &self.holding);
         let limits = |totals: &Totals| settings.limits(holding.as_ref().map(Holding::limit), totals);
         let verb = if progress.what == OWED { "salvaged" } else { "imported" };
-        let transfer = Transfer::new(self.store, &values, &limits, self.now_us, progress);
+        let transfer = Transfer::new(self.store, &values, &limits, self.clock.wall_us(), progress);
         let tally = transfer.run(image).map_err(|error| unavailable(settings, &error))?;
         let is_all = tally.is_all() && values.is_complete() && image.is_last() && !image.is_late();
         Ok((is_all, told(&tally, verb, &values, image)))
     }
 
     fn note(&mut self, progress: &Progress) -> Result<(), OpenError> {
+        progress.note().map_or(Ok(()), |note| self.put_down(note))
+    }
+
+    fn put_down(&mut self, note: Note) -> Result<(), OpenError> {
         let limits =
             self.settings.limits(self.holding.as_ref().map(Holding::limit), &self.store.state().totals);
-        let work = Work { notes: progress.note().into_iter().collect(), ..Work::default() };
-        let done = self.store.round(&work, true, limits, self.now_us, |_| Ok(()));
+        let work = Work { notes: vec![note], ..Work::default() };
+        let done = self.store.round(&work, true, limits, self.clock.wall_us(), |_| Ok(()));
         done.map(drop).map_err(|error| unavailable(self.settings, &error))
     }
 }
