@@ -60,9 +60,6 @@ const KEEP_EVERY: Duration = Duration::from_secs(3_600);
 /// How long a settlement may wait for others to share its round.
 const SETTLE_TOGETHER: Duration = Duration::from_millis(2);
 
-/// A breath before the file is opened again after an I/O error.
-const REOPEN_AFTER: Duration = Duration::from_millis(500);
-
 mod refuge;
 
 use refuge::Refuge;
@@ -372,7 +369,7 @@ impl Writer {
         }
         if !self.closing {
             tokio::select! {
-                () = tokio::time::sleep(REOPEN_AFTER) => {}
+                () = tokio::time::sleep(self.backend.rest()) => {}
                 _ = &mut self.ends.close => self.begin_closing(),
             }
         }
