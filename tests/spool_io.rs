@@ -8,9 +8,52 @@ use std::io;
 use std::time::Duration;
 
 use packhorse::clock::ManualClock;
-use packhorse::spool::{Acceptance, ReadError, Routed};
+use packhorse::spool::{Acceptance, ReadError, Routed, Settlement};
 use spool_stage::disk::{Disk, Fault, Operation};
-use spool_stage::{append, mine, open_on, put, two, until, uplink};
+use spool_stage::{
+    NEVER, append, counts, in_memory, mine, open_on, put, try_open_on, two, until, uplink,
+};
+
+/// The file is opened again, and that fails once more, at any step of it: what is in memory stays there, and what came and went
+/// without the disk is counted once.
+#[tokio::test]
+async fn an_error_while_the_file_is_opened_again_costs_nothing() {
+    let other = io::ErrorKind::Other;
+    let mut hit = 0;
+    for again in [Fault::Once(other), Fault::DoneButReported(other)] {
+        for nth in 0..8 {
+            let disk = Disk::new(nth);
+            let settings = in_memory(64 << 20, NEVER);
+            let spool = try_open_on(&disk, &settings).unwrap();
+            let two = two(&spool).await;
+            let clock = ManualClock::new();
+            let view = put(&spool, &two.routes, (0..4).map(|n| uplink(n, 20, &clock))).await;
+            // The third is the one that is gone before the disk hears of it.
+            two.ledgers
+                .iter()
+                .for_each(|ledger| ledger.settle(view.end - 2, view.end - 2, Settlement::Delivered));
+            until(&mut spool.view(), "one less", |view| view.records == 3).await;
+            assert_eq!(spool.view().borrow().at_risk, 3);
+
+            disk.fail(Operation::Write, 0, Fault::Once(other));
+            disk.fail(Operation::Sync, usize::try_from(nth).unwrap(), again);
+            let last = Routed { uplink: uplink(4, 20, &clock), routes: two.routes.clone() };
+            let accepted = spool.appender().append_durable(vec![last], Vec::new()).await.unwrap();
+            assert_eq!(accepted.wait().await, Ok(Acceptance::Full));
+            hit += disk.faults_hit();
+
+            let view = spool.view().borrow().clone();
+            assert_eq!((view.appended, view.durable, view.at_risk), (5, 5, 0), "{again:?} {nth}");
+            for (ledger, account) in two.ledgers.iter().zip(two.accounts) {
+                let numbers: Vec<u64> = mine(ledger).into_iter().map(|(_, number)| number).collect();
+                assert_eq!(numbers, [0, 1, 3, 4], "{again:?} {nth}");
+                assert_eq!(counts(&view, account), (4, 1, 0), "{again:?} {nth}");
+            }
+            spool.close();
+        }
+    }
+    assert!(hit > 22, "only {hit} faults came to pass");
+}
 
 /// S3: a read that fails is told to whoever reads. The writer learns of it with its next round, and then it is over.
 #[tokio::test]

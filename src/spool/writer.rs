@@ -525,9 +525,9 @@ impl Writer {
     }
 
     fn install(&mut self, mut store: Store, work: &mut Work) -> Result<(), redb::Error> {
-        let on_disk = store.state().totals.appended;
+        let (on_disk, known) = (store.state().totals.appended, self.known.totals.appended);
         store.adopt(&self.known, &self.unsynced.lacking(on_disk))?;
-        let missing = self.unsynced.take_missing(on_disk);
+        let missing = self.unsynced.take_missing(on_disk, known);
         self.waiters.forget_numbers();
         self.boots_noted.forget();
         self.more = true;
@@ -536,7 +536,7 @@ impl Writer {
         self.store = Some(store);
         self.generation += 1;
         // The round that failed put its uplinks behind all others.
-        let arrived = on_disk.saturating_sub(self.known.totals.appended);
+        let arrived = on_disk.saturating_sub(known);
         let arrived = usize::try_from(arrived).unwrap_or(usize::MAX).min(work.uplinks.len());
         work.uplinks.drain(..arrived);
         work.uplinks.splice(..0, missing);

@@ -223,7 +223,8 @@ impl Writer {
         carried.add_delivered(&self.unsynced.lacking_before_refuge(on_disk));
         let was_foreign = refuge.is_foreign();
         // Of a file that was not there they can't be in it.
-        let missing = self.unsynced.missing(if was_foreign { 0 } else { on_disk });
+        let arrived = if was_foreign { 0 } else { on_disk };
+        let missing = self.unsynced.missing(arrived, self.known.totals.appended);
         let uplinks = missing.filter_map(|(routed, seq)| still_wanted(memory, &aliases, routed, seq));
         let uplinks: Vec<Routed> = uplinks.collect();
         let n = uplinks.len();
@@ -267,8 +268,8 @@ impl Writer {
         }
         // Before the answers: who is told that its uplinks are safe finds them so in the view.
         self.publish();
-    }
         self.waiters.answer(Done { durable: true, all_safe: true, first_seq: None }, |_, _| true);
+    }
 
     /// Gives uplinks of rooms that do not know the numbers of the file yet those numbers.
     pub(super) fn translate(&self, uplinks: &mut [Routed]) {
