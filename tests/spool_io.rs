@@ -8,10 +8,10 @@ use std::io;
 use std::time::Duration;
 
 use packhorse::clock::ManualClock;
-use packhorse::spool::{Acceptance, ReadError, Routed, Settlement};
+use packhorse::spool::{Acceptance, Loss, ReadError, Routed, Settlement};
 use spool_stage::disk::{Disk, Fault, Operation};
 use spool_stage::{
-    NEVER, append, counts, in_memory, mine, open_on, put, try_open_on, two, until, uplink,
+    NEVER, append, counts, in_memory, lost, mine, open_on, put, seqs, try_open_on, two, until, uplink,
 };
 
 /// The file is opened again, and that fails once more, at any step of it: what is in memory stays there, and what came and went
@@ -53,6 +53,41 @@ async fn an_error_while_the_file_is_opened_again_costs_nothing() {
         }
     }
     assert!(hit > 22, "only {hit} faults came to pass");
+}
+
+/// S24: what made room has left for good once a lane has seen it. An I/O error would else bring it back after the lane let go
+/// of it: in the backlog for ever, and never sent.
+#[tokio::test]
+async fn an_io_error_brings_nothing_back_that_made_room() {
+    // Every fifth uplink a commit is due for their size. Of the first ones, in one round, there are so many that in most runs
+    // it is another one that makes something make room.
+    for put_before in 5..10 {
+        let disk = Disk::new(1);
+        let spool = try_open_on(&disk, &in_memory(24_000, NEVER)).unwrap();
+        let two = two(&spool).await;
+        let clock = ManualClock::new();
+        let mut heard = put_before;
+        put(&spool, &two.routes, (0..heard).map(|n| uplink(n, 20, &clock))).await;
+        while spool.view().borrow().losses == 0 {
+            put(&spool, &two.routes, [uplink(heard, 20, &clock)]).await;
+            heard += 1;
+        }
+        disk.fail(Operation::Write, 0, Fault::Once(io::ErrorKind::Other));
+        let floor = spool.view().borrow().floor;
+        two.ledgers.iter().for_each(|ledger| ledger.cover(0, floor - 1));
+        // In the same round, which it has forced to the disk.
+        spool.operator().set_paused(two.accounts[0], false).await.unwrap();
+        assert_eq!(disk.faults_hit(), 1);
+
+        let view = spool.view().borrow().clone();
+        for (ledger, account) in two.ledgers.iter().zip(two.accounts) {
+            let settled = ledger.settled().unwrap();
+            let waiting = seqs(ledger).into_iter().filter(|seq| !settled.contains(*seq)).count() as u64;
+            assert_eq!(counts(&view, account), (waiting, 0, 0));
+            assert_eq!(waiting + lost(&view, account, Loss::Evicted), heard);
+        }
+        spool.close();
+    }
 }
 
 /// S3: a read that fails is told to whoever reads. The writer learns of it with its next round, and then it is over.

@@ -6,8 +6,9 @@
 //!  settlements (by credit) ─┘              │
 //!                                          └── durable when the first uplink that somebody still waits for is as old as
 //!                                              the commit window (200 ms, or `commit_after`), when 256 KiB of uplinks
-//!                                              (less in a small spool) or 256 settlements wait (RULES S30), when
-//!                                              numbers or routes are new, when a source waits for it, and at the end
+//!                                              (less in a small spool) or 256 settlements wait (RULES S30), when a
+//!                                              record ends undelivered, when numbers or routes are new, when a source
+//!                                              waits for it, and at the end
 //! ```
 //!
 //! A round that is not forced costs no I/O: redb keeps it in its write buffer. An I/O error poisons a redb handle for
@@ -390,14 +391,7 @@ impl Writer {
         if self.refuge.is_some() {
             return false;
         }
-        // What was refused for good has left the log for the dead letters, and has not arrived anywhere: it is not safe
-        // before it is on the disk.
-        let buries = || {
-            let mut ends = work.settles.iter().filter_map(|settle| settle.settlement.as_ref());
-            ends.any(|settlement| *settlement != Settlement::Delivered)
-        };
         self.due().is_some_and(|due| Instant::now() >= due)
-            || buries()
             || self.boots_noted.is_news(&*self.clock)
             || self.is_much(work)
             || self.unsynced_settles + self.undoable(work) >= SETTLES_UNTIL_DURABLE
