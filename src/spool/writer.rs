@@ -52,7 +52,7 @@ const ROUND_AT_MOST: usize = 4_096;
 /// commit due, many such rounds would pile up before one is forced.
 const PAGES_A_ROUND: u64 = 8 * 4_096;
 
-/// How often the log is looked through for expired records.
+/// How often the log is looked through for expired records, by the boot clock, which is the one that they age by.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
 /// How long kept records and counters may wait for a commit that is made for another reason (RULES S30).
@@ -214,25 +214,30 @@ impl Writer {
     }
 
     async fn serve(&mut self) {
-        let mut expire_at = Instant::now() + EXPIRE_EVERY;
+        let mut looked_ns = self.clock.boot_ns();
         loop {
             if self.refuge.as_ref().is_some_and(|refuge| Instant::now() >= refuge.try_at()) {
                 self.try_the_file();
             }
             let mut work = Work::default();
             if !self.closing && !self.more {
-                self.wait(&mut work, expire_at).await;
+                let look_in = EXPIRE_EVERY.saturating_sub(self.since(looked_ns));
+                self.wait(&mut work, Instant::now() + look_in).await;
             }
             self.take_waiting(&mut work);
-            let expire = Instant::now() >= expire_at;
+            let expire = self.since(looked_ns) >= EXPIRE_EVERY;
             if expire {
-                expire_at = Instant::now() + EXPIRE_EVERY;
+                looked_ns = self.clock.boot_ns();
             }
             self.round(work, expire).await;
             if self.closing && self.ends.append.is_empty() && self.ends.settle.is_empty() {
                 return self.end();
             }
         }
+    }
+
+    fn since(&self, boot_ns: u64) -> Duration {
+        Duration::from_nanos(self.clock.boot_ns().saturating_sub(boot_ns))
     }
 
     /// Waits for something to do.
