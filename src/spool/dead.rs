@@ -98,6 +98,7 @@ impl Round<'_> {
         let dead = DeadV1 { reason, attempts, refused_us: self.now_us, record };
         let Ok(bytes) = seal(FORMAT, &dead) else { return Ok(()) };
         self.dead.insert((settle.account.0, settle.to), bytes.as_slice())?;
+        self.ends_undelivered = true;
         let totals = &mut self.state.totals;
         totals.dead_bytes = totals.dead_bytes.saturating_add(cost(bytes.len()));
         Ok(())

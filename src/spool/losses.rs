@@ -217,6 +217,8 @@ impl Round<'_> {
         let State { accounts, losses, .. } = &mut *self.state;
         let Some(account) = accounts.get_mut(&id).filter(|_| n > 0) else { return };
         account.lose(loss, n);
+        // What was refused at the door was never a record.
+        self.ends_undelivered |= loss != Loss::Refused;
         if loss == Loss::Filtered {
             return;
         }

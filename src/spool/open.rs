@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::{Builder, Database, DatabaseError};
 
@@ -19,6 +20,9 @@ const CACHE_BYTES: usize = 1 << 20;
 
 /// Deaths shortly after opening that make a file count as damaged.
 const DEATHS: usize = 3;
+
+/// A breath before a file is opened again after an I/O error.
+const REST: Duration = Duration::from_millis(500);
 
 /// Where the bytes go: a file, or what a test wants instead.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +41,20 @@ pub trait OpenBackend: fmt::Debug + Send + Sync {
     /// # Errors
     /// redb's.
     fn open(&self, builder: &Builder) -> Result<Database, DatabaseError>;
+
+    /// How long it is left alone after an I/O error before it is opened again.
+    fn rest(&self) -> Duration {
+        REST
+    }
+}
+
+impl Backend {
+    pub(super) fn rest(&self) -> Duration {
+        match self {
+            Backend::File => REST,
+            Backend::Custom(custom) => custom.rest(),
+        }
+    }
 }
 
 /// A spool file that could not be used and was moved out of the way.

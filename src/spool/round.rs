@@ -31,6 +31,9 @@ pub(super) struct Round<'t> {
     pub(super) limits: Limits,
     /// The wall clock.
     pub(super) now_us: i64,
+    /// A record ends without being delivered: it is lost, or becomes a dead letter. That is forced to the disk: lanes and
+    /// sources let go of what they see ended, and if it was undone by an I/O error nobody would ever end it again.
+    pub(super) ends_undelivered: bool,
     /// A record that nobody can read was met or left, and what its loss is called.
     unreadable: Option<Loss>,
 }
@@ -44,7 +47,7 @@ impl<'t> Round<'t> {
     ) -> Result<Round<'t>, redb::Error> {
         let (log, dead, kept) = (txn.open_table(LOG)?, txn.open_table(DEAD)?, txn.open_table(KEPT)?);
         state.losses.begin_round();
-        Ok(Round { log, dead, kept, state, limits, now_us, unreadable: None })
+        Ok(Round { log, dead, kept, state, limits, now_us, ends_undelivered: false, unreadable: None })
     }
 
     pub(super) fn append(&mut self, routed: &Routed) -> Result<(), redb::Error> {

@@ -340,10 +340,8 @@ impl Store {
             draft.totals.seq_limit = draft.next_seq + work.uplinks.len() as u64 + SEQ_BLOCK;
         }
         // Whoever asked for a job, or carries one on after a crash, must not find its work undone.
-        let durable =
+        let mut durable =
             durable || reserve || made_routes || work.has_lasting_commands() || draft.has_durable_jobs();
-        txn.set_durability(if durable { Durability::Immediate } else { Durability::None })
-            .map_err(redb::Error::from)?;
         {
             let mut round = Round::new(&txn, &mut draft, limits, now_us)?;
             if let Some(carried) = &work.carried {
@@ -367,7 +365,10 @@ impl Store {
             round.evict(limits.log_cap)?;
             round.bound_dead()?;
             round.settle_accounts_of_unreadable()?;
+            durable |= round.ends_undelivered;
         }
+        txn.set_durability(if durable { Durability::Immediate } else { Durability::None })
+            .map_err(redb::Error::from)?;
         let written = self.gauge.since(draft.totals.appended);
         if durable {
             draft.wear.add(written, now_us);

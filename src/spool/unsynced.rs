@@ -130,15 +130,18 @@ impl Unsynced {
         Ok(())
     }
 
-    /// Those that a file which has taken in `appended` records does not have, with their numbers.
-    pub(super) fn missing(&self, appended: u64) -> impl Iterator<Item = (Routed, Option<u64>)> {
-        let missing = self.entries.iter().filter(move |entry| entry.ordinal > appended);
+    /// Those that are not in a file which has taken in `appended` records, with their numbers. There were `known` in all when
+    /// it could be used last.
+    pub(super) fn missing(&self, appended: u64, known: u64) -> impl Iterator<Item = (Routed, Option<u64>)> {
+        let last = last_arrived(appended, known);
+        let missing = self.entries.iter().filter(move |entry| entry.ordinal > last);
         missing.map(|entry| (entry.routed.clone(), entry.seq))
     }
 
-    /// Takes out those that a file which has taken in `appended` records does not have.
-    pub(super) fn take_missing(&mut self, appended: u64) -> Vec<Routed> {
-        let missing = self.entries.drain(..).filter(|entry| entry.ordinal > appended);
+    /// Takes those out.
+    pub(super) fn take_missing(&mut self, appended: u64, known: u64) -> Vec<Routed> {
+        let last = last_arrived(appended, known);
+        let missing = self.entries.drain(..).filter(|entry| entry.ordinal > last);
         let missing = missing.map(|entry| entry.routed).collect();
         *self = Unsynced::default();
         missing
@@ -153,6 +156,12 @@ impl Unsynced {
     pub(super) fn lacking_before_refuge(&self, appended: u64) -> Forgotten {
         if appended <= self.since { self.before_refuge.clone() } else { Forgotten::default() }
     }
+}
+
+/// The last record of which all up to it are in the file. A forced commit brings all or nothing: if there are fewer than there
+/// were, those that are there are others, of which the counts were brought along before ([`Forgotten`]).
+fn last_arrived(appended: u64, known: u64) -> u64 {
+    if appended >= known { appended } else { 0 }
 }
 
 #[cfg(test)]
@@ -189,20 +198,27 @@ mod tests {
 
     #[test]
     fn what_arrived_in_spite_of_an_error_does_not_go_in_twice() {
-        for (appended, missing) in [(7, 5), (9, 3), (10, 2), (12, 0), (99, 0)] {
+        // Twelve were known: seven on the disk, five in here.
+        for (appended, missing) in [(7, 5), (9, 5), (12, 0), (99, 0)] {
             let (mut unsynced, _) = filled();
-            assert_eq!(unsynced.take_missing(appended).len(), missing, "{appended}");
+            assert_eq!(unsynced.missing(appended, 12).count(), missing, "{appended}");
+            assert_eq!(unsynced.take_missing(appended, 12).len(), missing, "{appended}");
             assert!(unsynced.is_empty());
         }
+    }
+
+    /// Counts that were brought along are no records that have arrived.
+    #[test]
+    fn counts_are_brought_along_once() {
         for (appended, lacks) in [(7, 1), (8, 0)] {
             let (mut unsynced, _) = filled();
             unsynced.since = 7;
-            unsynced.forget_settled(|seq, _| (seq == 100).then(|| vec![AccountId(4)]));
+            unsynced.forget_settled(|seq, _| (seq == 102).then(|| vec![AccountId(4)]));
             let forgotten = unsynced.lacking(appended);
-            let missing = unsynced.take_missing(appended);
-            let ids: Vec<u128> = missing.iter().map(|routed| routed.uplink.id.as_u128()).collect();
-            assert_eq!(ids, [1, 2, 3, 4], "ordinals do not shift when one is settled");
             assert_eq!((forgotten.records, forgotten.delivered.values().sum::<u64>()), (lacks, lacks));
+            let missing = unsynced.take_missing(appended, 12);
+            let ids: Vec<u128> = missing.iter().map(|routed| routed.uplink.id.as_u128()).collect();
+            assert_eq!(ids, [0, 1, 3, 4]);
         }
     }
 }

@@ -6,8 +6,9 @@
 //!  settlements (by credit) ─┘              │
 //!                                          └── durable when the first uplink that somebody still waits for is as old as
 //!                                              the commit window (200 ms, or `commit_after`), when 256 KiB of uplinks
-//!                                              (less in a small spool) or 256 settlements wait (RULES S30), when
-//!                                              numbers or routes are new, when a source waits for it, and at the end
+//!                                              (less in a small spool) or 256 settlements wait (RULES S30), when a
+//!                                              record ends undelivered, when numbers or routes are new, when a source
+//!                                              waits for it, and at the end
 //! ```
 //!
 //! A round that is not forced costs no I/O: redb keeps it in its write buffer. An I/O error poisons a redb handle for
@@ -51,7 +52,7 @@ const ROUND_AT_MOST: usize = 4_096;
 /// commit due, many such rounds would pile up before one is forced.
 const PAGES_A_ROUND: u64 = 8 * 4_096;
 
-/// How often the log is looked through for expired records.
+/// How often the log is looked through for expired records, by the boot clock, which is the one that they age by.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
 /// How long kept records and counters may wait for a commit that is made for another reason (RULES S30).
@@ -59,9 +60,6 @@ const KEEP_EVERY: Duration = Duration::from_secs(3_600);
 
 /// How long a settlement may wait for others to share its round.
 const SETTLE_TOGETHER: Duration = Duration::from_millis(2);
-
-/// A breath before the file is opened again after an I/O error.
-const REOPEN_AFTER: Duration = Duration::from_millis(500);
 
 mod refuge;
 
@@ -216,25 +214,30 @@ impl Writer {
     }
 
     async fn serve(&mut self) {
-        let mut expire_at = Instant::now() + EXPIRE_EVERY;
+        let mut looked_ns = self.clock.boot_ns();
         loop {
             if self.refuge.as_ref().is_some_and(|refuge| Instant::now() >= refuge.try_at()) {
                 self.try_the_file();
             }
             let mut work = Work::default();
             if !self.closing && !self.more {
-                self.wait(&mut work, expire_at).await;
+                let look_in = EXPIRE_EVERY.saturating_sub(self.since(looked_ns));
+                self.wait(&mut work, Instant::now() + look_in).await;
             }
             self.take_waiting(&mut work);
-            let expire = Instant::now() >= expire_at;
+            let expire = self.since(looked_ns) >= EXPIRE_EVERY;
             if expire {
-                expire_at = Instant::now() + EXPIRE_EVERY;
+                looked_ns = self.clock.boot_ns();
             }
             self.round(work, expire).await;
             if self.closing && self.ends.append.is_empty() && self.ends.settle.is_empty() {
                 return self.end();
             }
         }
+    }
+
+    fn since(&self, boot_ns: u64) -> Duration {
+        Duration::from_nanos(self.clock.boot_ns().saturating_sub(boot_ns))
     }
 
     /// Waits for something to do.
@@ -372,7 +375,7 @@ impl Writer {
         }
         if !self.closing {
             tokio::select! {
-                () = tokio::time::sleep(REOPEN_AFTER) => {}
+                () = tokio::time::sleep(self.backend.rest()) => {}
                 _ = &mut self.ends.close => self.begin_closing(),
             }
         }
@@ -393,14 +396,7 @@ impl Writer {
         if self.refuge.is_some() {
             return false;
         }
-        // What was refused for good has left the log for the dead letters, and has not arrived anywhere: it is not safe
-        // before it is on the disk.
-        let buries = || {
-            let mut ends = work.settles.iter().filter_map(|settle| settle.settlement.as_ref());
-            ends.any(|settlement| *settlement != Settlement::Delivered)
-        };
         self.due().is_some_and(|due| Instant::now() >= due)
-            || buries()
             || self.boots_noted.is_news(&*self.clock)
             || self.is_much(work)
             || self.unsynced_settles + self.undoable(work) >= SETTLES_UNTIL_DURABLE
@@ -528,9 +524,9 @@ impl Writer {
     }
 
     fn install(&mut self, mut store: Store, work: &mut Work) -> Result<(), redb::Error> {
-        let on_disk = store.state().totals.appended;
+        let (on_disk, known) = (store.state().totals.appended, self.known.totals.appended);
         store.adopt(&self.known, &self.unsynced.lacking(on_disk))?;
-        let missing = self.unsynced.take_missing(on_disk);
+        let missing = self.unsynced.take_missing(on_disk, known);
         self.waiters.forget_numbers();
         self.boots_noted.forget();
         self.more = true;
@@ -539,7 +535,7 @@ impl Writer {
         self.store = Some(store);
         self.generation += 1;
         // The round that failed put its uplinks behind all others.
-        let arrived = on_disk.saturating_sub(self.known.totals.appended);
+        let arrived = on_disk.saturating_sub(known);
         let arrived = usize::try_from(arrived).unwrap_or(usize::MAX).min(work.uplinks.len());
         work.uplinks.drain(..arrived);
         work.uplinks.splice(..0, missing);

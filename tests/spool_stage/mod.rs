@@ -67,17 +67,26 @@ impl Stage {
     }
 }
 
-/// A spool on `disk`, roomy, and with a clock that stands still.
-pub fn open_on(disk: &Disk, commit_window: Duration, keep_delivered: Duration) -> Spool {
-    let settings = Settings {
+/// A spool on a [`Disk`].
+pub fn in_memory(max_size: u64, commit_window: Duration) -> Settings {
+    Settings {
         path: "in-memory".into(),
-        max_size: 64 << 20,
+        max_size,
         max_age: NEVER,
         commit_window,
-        keep_delivered,
+        keep_delivered: Duration::ZERO,
         on_full: OnFull::DropOldest,
-    };
-    Spool::open(settings, &Backend::Custom(Arc::new(disk.clone())), Arc::new(ManualClock::new())).unwrap()
+    }
+}
+
+/// Opens a spool on `disk`, with a clock that stands still.
+pub fn try_open_on(disk: &Disk, settings: &Settings) -> Result<Spool, OpenError> {
+    Spool::open(settings.clone(), &Backend::Custom(Arc::new(disk.life())), Arc::new(ManualClock::new()))
+}
+
+/// A roomy one.
+pub fn open_on(disk: &Disk, commit_window: Duration, keep_delivered: Duration) -> Spool {
+    try_open_on(disk, &Settings { keep_delivered, ..in_memory(64 << 20, commit_window) }).unwrap()
 }
 
 /// An uplink whose id is `n` and whose content of `len` bytes follows from it.

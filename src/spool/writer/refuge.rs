@@ -7,7 +7,8 @@
 //! - Nothing in it is safe. A source that waits is answered only when everybody has its uplinks (RULES S6), everything else
 //!   is `at_risk`, and [`View::trouble`] says why.
 //! - What lies in the file is out of reach. The view goes on counting it, and an order about it is refused.
-//! - The file is tried again after [`TRY_FIRST`], then in twice the time, at most [`TRY_LAST`].
+//! - The file is tried again after twice the breath that it is given after an error, then in twice the time, at most
+//!   [`TRY_LAST`].
 //!
 //! # Back to the file
 //!
@@ -45,8 +46,7 @@ const REFUGE_SIZE: u64 = 1 << 20;
 /// Routes and accounts that were made without a file have numbers from here on.
 pub(in super::super) const FOREIGN: u32 = 1 << 30;
 
-/// Waits between attempts to use the file again.
-const TRY_FIRST: Duration = Duration::from_secs(1);
+/// The longest wait between attempts to use the file again.
 const TRY_LAST: Duration = Duration::from_secs(30);
 
 /// See the [module](self).
@@ -66,15 +66,15 @@ pub(super) struct Refuge {
 }
 
 impl Refuge {
-    fn new(file: State, first_seq: u64, view: &View) -> Refuge {
+    fn new(file: State, first_seq: u64, view: &View, wait: Duration) -> Refuge {
         Refuge {
             file,
             durable: view.durable,
             syncs: view.syncs,
             first_seq,
             settles: Vec::new(),
-            try_at: Instant::now() + TRY_FIRST,
-            wait: TRY_FIRST,
+            try_at: Instant::now() + wait,
+            wait,
         }
     }
 
@@ -126,8 +126,12 @@ impl Writer {
     /// Begins in the refuge, because there is no file.
     pub(in super::super) fn begin_in_refuge(&mut self, error: String) {
         self.durable_end = 0;
-        self.refuge = Some(Refuge::new(foreign(), 0, &self.ends.publish.borrow()));
+        self.refuge = Some(self.new_refuge(foreign(), 0));
         self.report_trouble(error);
+    }
+
+    fn new_refuge(&self, file: State, first_seq: u64) -> Refuge {
+        Refuge::new(file, first_seq, &self.ends.publish.borrow(), self.backend.rest() * 2)
     }
 
     pub(super) fn refuge_limits(&self) -> Limits {
@@ -147,7 +151,7 @@ impl Writer {
             .map_err(|error| error.to_string())?;
         self.unsynced.renumber(first_seq);
         self.waiters.forget_numbers();
-        self.refuge = Some(Refuge::new(self.on_disk.clone(), first_seq, &self.ends.publish.borrow()));
+        self.refuge = Some(self.new_refuge(self.on_disk.clone(), first_seq));
         self.keep_settles(work);
         self.unsynced_settles = 0;
         self.durable_end = 0;
@@ -219,7 +223,8 @@ impl Writer {
         carried.add_delivered(&self.unsynced.lacking_before_refuge(on_disk));
         let was_foreign = refuge.is_foreign();
         // Of a file that was not there they can't be in it.
-        let missing = self.unsynced.missing(if was_foreign { 0 } else { on_disk });
+        let arrived = if was_foreign { 0 } else { on_disk };
+        let missing = self.unsynced.missing(arrived, self.known.totals.appended);
         let uplinks = missing.filter_map(|(routed, seq)| still_wanted(memory, &aliases, routed, seq));
         let uplinks: Vec<Routed> = uplinks.collect();
         let n = uplinks.len();
@@ -261,8 +266,9 @@ impl Writer {
             self.numbering += 1;
             self.aliases = aliases;
         }
-        self.waiters.answer(Done { durable: true, all_safe: true, first_seq: None }, |_, _| true);
+        // Before the answers: who is told that its uplinks are safe finds them so in the view.
         self.publish();
+        self.waiters.answer(Done { durable: true, all_safe: true, first_seq: None }, |_, _| true);
     }
 
     /// Gives uplinks of rooms that do not know the numbers of the file yet those numbers.
