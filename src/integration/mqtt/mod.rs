@@ -104,7 +104,7 @@ impl Mqtt {
     ) -> Result<Mqtt, Vec<Problem>> {
         let IntegrationKind::Mqtt(mqtt) = &integration.kind else { return Err(Vec::new()) };
         let key = |key: &str| format!("integration.{}.{key}", integration.name.value);
-        let mut problems = Vec::new();
+        let mut problems: Vec<Problem> = wire::unavailable(&integration.name, mqtt).into_iter().collect();
         let socket = Socket::try_new(&integration.name, mqtt).map_err(|problem| problems.push(problem)).ok();
         let gateway = interpreter.gateway();
         let platform = Platform::of(&mqtt.host);

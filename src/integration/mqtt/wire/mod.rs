@@ -14,15 +14,18 @@
 //!   that was closed.
 
 mod broken;
+#[cfg(feature = "mqtt5")]
 mod reason;
 mod socket;
 mod v4;
+#[cfg(feature = "mqtt5")]
 mod v5;
 
 use std::time::Duration;
 
 use rumqttc::mqttbytes::QoS;
 
+use crate::config::{self, MqttVersion, Problem};
 use crate::delivery::outcome::{Failure, Receipt};
 
 use super::Mqtt;
@@ -156,6 +159,7 @@ pub(super) struct Refusal {
 /// Takes messages. It never waits: it has room for the window and for our own messages.
 pub(super) enum Outbox {
     V4(rumqttc::AsyncClient),
+    #[cfg(feature = "mqtt5")]
     V5(rumqttc::v5::AsyncClient),
 }
 
@@ -167,6 +171,7 @@ impl Outbox {
     pub(super) fn publish(&self, publication: Publication) -> Result<(), NotTaken> {
         match self {
             Outbox::V4(client) => v4::publish(client, publication),
+            #[cfg(feature = "mqtt5")]
             Outbox::V5(client) => v5::publish(client, publication),
         }
     }
@@ -174,6 +179,7 @@ impl Outbox {
     pub(super) fn disconnect(&self) -> Result<(), NotTaken> {
         match self {
             Outbox::V4(client) => client.try_disconnect().map_err(|_| NotTaken),
+            #[cfg(feature = "mqtt5")]
             Outbox::V5(client) => client.try_disconnect().map_err(|_| NotTaken),
         }
     }
@@ -182,6 +188,7 @@ impl Outbox {
 /// Reports what happened, one at a time.
 pub(super) enum Inbox {
     V4(Box<v4::Inbox>),
+    #[cfg(feature = "mqtt5")]
     V5(Box<v5::Inbox>),
 }
 
@@ -191,6 +198,7 @@ impl Inbox {
     pub(super) async fn next(&mut self) -> Result<Event, Broken> {
         match self {
             Inbox::V4(inbox) => inbox.next().await,
+            #[cfg(feature = "mqtt5")]
             Inbox::V5(inbox) => inbox.next().await,
         }
     }
@@ -198,14 +206,27 @@ impl Inbox {
 
 /// A new connection, for one session.
 pub(super) fn open(mqtt: &Mqtt, entry: &Entry, will: Option<Publication>) -> (Outbox, Inbox) {
+    #[cfg(feature = "mqtt5")]
     if mqtt.is_v5 {
         let (client, inbox) = v5::open(mqtt, entry, will);
-        (Outbox::V5(client), Inbox::V5(Box::new(inbox)))
-    } else {
-        let (client, inbox) = v4::open(mqtt, entry, will);
-        (Outbox::V4(client), Inbox::V4(Box::new(inbox)))
+        return (Outbox::V5(client), Inbox::V5(Box::new(inbox)));
     }
+    let (client, inbox) = v4::open(mqtt, entry, will);
+    (Outbox::V4(client), Inbox::V4(Box::new(inbox)))
 }
 
-#[cfg(test)]
+/// Why the version that is asked for can't be spoken.
+pub(super) fn unavailable(name: &str, mqtt: &config::Mqtt) -> Option<Problem> {
+    if cfg!(feature = "mqtt5") || mqtt.version.value != MqttVersion::V5 {
+        return None;
+    }
+    let problem = Problem::error(
+        &mqtt.version.place,
+        format!("integration.{name}.version"),
+        "this build has no MQTT 5",
+    );
+    Some(problem.hint("use version = \"3.1.1\", or a build with the feature \"mqtt5\""))
+}
+
+#[cfg(all(test, feature = "mqtt5"))]
 mod tests;
