@@ -8,6 +8,7 @@ mod spool_stage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,6 +126,7 @@ impl Model {
                     waiting.push((seq, number(&mine.uplink)));
                 }
             }
+            ControlFlow::Continue(())
         };
         if ledger.scan(0, 400, &mut visit).is_err() {
             return false;

@@ -5,6 +5,7 @@
 
 mod spool_stage;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -246,6 +247,7 @@ async fn keeping_and_replaying_stay_within_max_size() {
                 if matches!(entry, Entry::Mine(_)) && !settled.contains(seq) {
                     ledger.settle(seq, seq, Settlement::Delivered);
                 }
+                ControlFlow::Continue(())
             };
             ledger.scan(settled.low(), usize::MAX, deliver).unwrap();
         }

@@ -5,6 +5,7 @@
 mod spool_stage;
 
 use std::io;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use packhorse::clock::ManualClock;
@@ -101,7 +102,7 @@ async fn a_read_error_is_over_with_the_next_round() {
     put(&spool, &two.routes, (0..40).map(|n| uplink(n, 100_000, &clock))).await;
     until(&mut spool.view(), "all of them", |view| view.durable == 40).await;
     disk.fail(Operation::Read, 0, Fault::Once(io::ErrorKind::Other));
-    let failed = two.ledgers[0].scan(0, usize::MAX, |_, _| {});
+    let failed = two.ledgers[0].scan(0, usize::MAX, |_, _| ControlFlow::Continue(()));
     assert!(matches!(failed, Err(ReadError::Storage(_))), "{failed:?}");
     append(&spool.appender(), &two.routes, [uplink(40, 10, &clock)]).await;
     until(&mut spool.view(), "one more", |view| view.durable == 41 && view.trouble.is_none()).await;

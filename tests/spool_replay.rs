@@ -6,6 +6,7 @@
 mod spool_stage;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -209,6 +210,7 @@ async fn deliver_until_trouble(spool: &Spool, two: &Two) {
             if matches!(entry, Entry::Mine(_)) && !settled.contains(seq) {
                 batch.push(seq);
             }
+            ControlFlow::Continue(())
         };
         if ledger.scan(0, usize::MAX, visit).is_err() {
             return;

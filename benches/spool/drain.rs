@@ -1,14 +1,10 @@
 //! How fast a backlog drains, and how long an uplink takes when there is none.
 
-use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use packhorse::simulator::{Arrivals, Endpoint};
+use std::time::Instant;
 
 use super::agent::Agent;
-use super::rivals::{self, Counter};
+use super::rivals::{self, Counter, Sink};
 use super::{per_second, uplinks, wait};
 
 const WINDOW: u16 = 16;
@@ -17,17 +13,29 @@ const CONNECTIONS: usize = 4;
 /// A mosquitto that writes its whole database after every change needs an afternoon for more.
 const SAFE_BRIDGE_UPLINKS: usize = 1_000;
 
-pub(crate) fn run() {
-    println!("DRAIN ({} uplinks of 64 devices)        /s   of the bare loop", uplinks());
+pub(crate) fn over_mqtt() {
+    head("MQTT");
     let (bare, ours) = (bare_mqtt(), agent_mqtt());
     line("MQTT QoS 1, bare rumqttc loop, no store", bare, bare);
     line("MQTT QoS 1, Packhorse", ours, bare);
     line("MQTT QoS 1, mosquitto bridge", bridge(uplinks(), ""), bare);
     let safe = bridge(SAFE_BRIDGE_UPLINKS, "autosave_interval 1\nautosave_on_changes true\n");
     line("MQTT QoS 1, mosquitto bridge made safe", safe, bare);
+}
+
+pub(crate) fn over_http() {
+    head("HTTP");
     let (bare, ours) = http();
     line("HTTP, bare ureq loop, no store", bare, bare);
     line("HTTP, Packhorse", ours, bare);
+}
+
+fn head(how: &str) {
+    println!(
+        "{:<42} {:>8}   of the bare loop",
+        format!("DRAIN, {how} ({} uplinks of 64 devices)", uplinks()),
+        "/s"
+    );
 }
 
 fn line(what: &str, rate: f64, bare: f64) {
@@ -88,26 +96,18 @@ fn bridge(n: usize, extra: &str) -> f64 {
 }
 
 fn http() -> (f64, f64) {
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let arrivals = Arc::new(Arrivals::default());
-    let endpoint = Endpoint::start(any, None, Arc::clone(&arrivals)).unwrap();
-    let bare = rivals::post(endpoint.address(), uplinks(), CONNECTIONS);
-    drop(endpoint);
+    let sink = Sink::start();
+    let bare = sink.time(uplinks(), || rivals::post(sink.address, uplinks(), CONNECTIONS));
 
     let folder = tempfile::tempdir().unwrap();
-    let arrivals = Arc::new(Arrivals::default());
-    let endpoint = Endpoint::start(any, None, Arc::clone(&arrivals)).unwrap();
+    let sink = Sink::start();
     let integration = format!(
         "[integration.far]\ntype = \"http\"\nurl = \"http://{}/up\"\nparallel = {CONNECTIONS}\n",
-        endpoint.address()
+        sink.address
     );
     let agent = filled(folder.path(), &integration, uplinks());
-    agent.order("resume", "far");
-    let arrived = |n: usize| assert!(arrivals.wait_until(Duration::from_secs(900), |log| log.len() >= n));
-    arrived(1);
-    let first = Instant::now();
-    arrived(uplinks());
-    (per_second(uplinks(), bare), per_second(uplinks(), first.elapsed()))
+    let ours = sink.time(uplinks(), || agent.order("resume", "far"));
+    (per_second(uplinks(), bare), per_second(uplinks(), ours))
 }
 
 pub(crate) fn latency() {

@@ -10,7 +10,7 @@
 //! | `PACKHORSE_BENCH_BINARY` | measure this binary instead of the one that cargo just built |
 //! | `PACKHORSE_BENCH_UPLINKS` | uplinks to drain, 20000 |
 //! | `PACKHORSE_BENCH_BACKLOG` | uplinks of the backlog part, 100000; the budgets are about 1000000 |
-//! | `PACKHORSE_BENCH_ONLY` | one part: enqueue, drain, latency, flash, backlog |
+//! | `PACKHORSE_BENCH_ONLY` | one part: enqueue, mqtt, http, latency, flash, backlog |
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod agent;
@@ -24,9 +24,10 @@ use std::time::{Duration, Instant};
 
 fn main() {
     let only = std::env::var("PACKHORSE_BENCH_ONLY").ok();
-    let parts: [(&str, fn()); 5] = [
+    let parts: [(&str, fn()); 6] = [
         ("enqueue", enqueue::run),
-        ("drain", drain::run),
+        ("mqtt", drain::over_mqtt),
+        ("http", drain::over_http),
         ("latency", drain::latency),
         ("flash", flash::run),
         ("backlog", backlog::run),

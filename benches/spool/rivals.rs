@@ -1,7 +1,7 @@
 //! What Packhorse is compared with: bare loops without a store, and a mosquitto that bridges.
 
-use std::io::Write;
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -112,28 +112,89 @@ pub(crate) fn publish(port: u16, n: usize, window: u16) {
     drop(publishing.join().unwrap());
 }
 
-/// Posts `n` bodies over `connections` at a time: ureq and nothing else.
-pub(crate) fn post(address: SocketAddr, n: usize, connections: usize) -> Duration {
-    let started = Instant::now();
-    let next = Arc::new(AtomicUsize::new(0));
-    let threads: Vec<_> = (0..connections)
-        .map(|_| {
-            let next = Arc::clone(&next);
-            std::thread::spawn(move || {
-                let agent = ureq::Agent::new_with_defaults();
-                let body = body();
-                while next.fetch_add(1, Ordering::Relaxed) < n {
-                    let url = format!("http://{address}/up");
-                    let mut answer =
-                        agent.post(&url).content_type("application/json").send(&body[..]).unwrap();
-                    // Or the connection is not used again.
-                    answer.body_mut().read_to_vec().unwrap();
+/// An HTTP server that counts what is posted to it and does nothing else.
+pub(crate) struct Sink {
+    pub(crate) address: SocketAddr,
+    count: Arc<AtomicUsize>,
+}
+
+impl Sink {
+    pub(crate) fn start() -> Sink {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&count);
+        // Both end with the process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let counting = Arc::clone(&counting);
+                std::thread::spawn(move || swallow(&stream.unwrap(), &counting));
+            }
+        });
+        Sink { address, count }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// How long it takes from the first of `n` to the last, which something that `start` begins sends.
+    pub(crate) fn time(&self, n: usize, start: impl FnOnce()) -> Duration {
+        start();
+        super::wait("the first request", || self.count() > 0);
+        let first = Instant::now();
+        super::wait("the last request", || self.count() >= n);
+        first.elapsed()
+    }
+}
+
+fn swallow(mut stream: &TcpStream, counting: &AtomicUsize) {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    loop {
+        let mut length = 0;
+        loop {
+            line.clear();
+            // The other side has gone.
+            let Ok(1..) = reader.read_line(&mut line) else { return };
+            match line.trim_end().split_once(':') {
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                    length = value.trim().parse().unwrap();
                 }
-            })
-        })
-        .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    started.elapsed()
+                Some(_) => {}
+                None if line == "\r\n" => break,
+                None => {}
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        counting.fetch_add(1, Ordering::Relaxed);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    }
+}
+
+/// Posts `n` bodies over `connections` at a time, with the headers that Packhorse sends: ureq and nothing else.
+pub(crate) fn post(address: SocketAddr, n: usize, connections: usize) {
+    let next = Arc::new(AtomicUsize::new(0));
+    for _ in 0..connections {
+        let next = Arc::clone(&next);
+        std::thread::spawn(move || {
+            let agent = ureq::Agent::new_with_defaults();
+            let body = body();
+            let url = format!("http://{address}/up");
+            while next.fetch_add(1, Ordering::Relaxed) < n {
+                let request = agent
+                    .post(&url)
+                    .content_type("application/json")
+                    .header("idempotency-key", "0192e4a0-7c1f-7d52-96a4-4b7e9d0b3c5a")
+                    .header("x-attempt", "1")
+                    .header("x-hold-ms", "1234");
+                let mut answer = request.send(&body[..]).unwrap();
+                // Or the connection is not used again.
+                answer.body_mut().read_to_vec().unwrap();
+            }
+        });
+    }
 }
 
 /// Appends `rounds` times what `together` uplinks take, with an fdatasync after each.

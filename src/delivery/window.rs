@@ -13,6 +13,7 @@
 //! - What was purged is the spool's to settle: it is let go of, and no settlement of ours reaches over it.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::config::Order;
@@ -415,14 +416,15 @@ impl Window {
         let (cursor, end) = (region.cursor, region.end);
         let mut rows = Vec::new();
         self.ledger.scan(cursor, SCAN_ROWS, |seq, entry| {
-            if room == 0 || bytes == 0 || end.is_some_and(|end| seq >= end) {
-                return;
+            if end.is_some_and(|end| seq >= end) {
+                return ControlFlow::Break(());
             }
             if let Entry::Mine(mine) = &entry {
                 room -= 1;
                 bytes = bytes.saturating_sub(mine.uplink.content.len());
             }
             rows.push((seq, entry));
+            if room == 0 || bytes == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         match part {
             Part::Tail if rows.is_empty() => self.unread.tail().cursor = self.end,

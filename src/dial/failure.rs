@@ -66,15 +66,6 @@ impl From<Stumble> for ureq::Error {
 }
 
 impl Stumble {
-    /// Tags an error of TCP's connect.
-    pub(super) fn connecting(error: ureq::Error) -> ureq::Error {
-        match error {
-            ureq::Error::Timeout(_) => Stumble::ConnectTimeout.into(),
-            ureq::Error::Io(error) => Stumble::Connect(error).into(),
-            other => other,
-        }
-    }
-
     /// Tags an error of the handshake. A timeout comes wrapped as `io::Error`.
     pub(super) fn shaking_hands(error: io::Error) -> ureq::Error {
         match ureq::Error::from(error) {

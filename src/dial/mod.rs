@@ -31,6 +31,7 @@ mod limits;
 pub(crate) mod reach;
 mod resolver;
 mod tls;
+mod transport;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

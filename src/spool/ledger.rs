@@ -1,5 +1,6 @@
 //! One integration's side of the spool.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -53,16 +54,24 @@ impl Ledger {
         Ok(account.map(|account| account.settled).unwrap_or_default())
     }
 
-    /// Visits at most `limit` records from sequence `from` on, in order, inside one short read transaction.
+    /// Visits at most `limit` records from sequence `from` on, in order, inside one short read transaction, until `visit`
+    /// has enough. Each costs its decoding.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn scan(&self, from: u64, limit: usize, mut visit: impl FnMut(u64, Entry)) -> Result<(), ReadError> {
+    pub fn scan(
+        &self,
+        from: u64,
+        limit: usize,
+        mut visit: impl FnMut(u64, Entry) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
         self.shared.read(|database| -> Result<(), redb::Error> {
             let log = database.begin_read()?.open_table(LOG)?;
             for row in log.range(from..)?.take(limit) {
                 let (seq, value) = row?;
-                visit(seq.value(), record::read(value.value(), &self.routes));
+                if visit(seq.value(), record::read(value.value(), &self.routes)).is_break() {
+                    break;
+                }
             }
             Ok(())
         })

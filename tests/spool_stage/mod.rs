@@ -7,6 +7,7 @@
 
 pub mod disk;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,7 +171,11 @@ pub async fn barrier(spool: &Spool) -> Arc<View> {
 /// All that a ledger sees, with sequence numbers.
 pub fn entries(ledger: &Ledger) -> Vec<(u64, Entry)> {
     let mut entries = Vec::new();
-    ledger.scan(0, usize::MAX, |seq, entry| entries.push((seq, entry))).unwrap();
+    let visit = |seq, entry| {
+        entries.push((seq, entry));
+        ControlFlow::Continue(())
+    };
+    ledger.scan(0, usize::MAX, visit).unwrap();
     entries
 }
 

@@ -81,7 +81,7 @@ fn timeouts_are_told_apart_by_the_step_they_hit() {
         (Stumble::LookupTimeout.into(), Layer::Dns),
         (ureq::Error::HostNotFound, Layer::Dns),
         (ureq::Error::Timeout(Timeout::Connect), Layer::Tcp),
-        (Stumble::connecting(ureq::Error::Timeout(Timeout::Global)), Layer::Tcp),
+        (Stumble::ConnectTimeout.into(), Layer::Tcp),
         (Stumble::HandshakeTimeout.into(), Layer::Tls),
         (Stumble::Handshake(io::ErrorKind::UnexpectedEof.into()).into(), Layer::Tls),
         (ureq::Error::Timeout(Timeout::Global), Layer::Http),

@@ -86,6 +86,7 @@ impl Running {
                 if let Entry::Mine(mine) = entry {
                     stored.push((seq, mine.uplink));
                 }
+                std::ops::ControlFlow::Continue(())
             })
             .unwrap();
         stored

@@ -30,9 +30,9 @@ use crate::history::Exchange;
 use crate::render::Rendered;
 use crate::spool::MAX_RANGES;
 
-use super::STOP_GRACE;
 use super::client::{HttpClient, Sending};
-use super::workers::Workers;
+use super::workers::{Done, Workers};
+use super::{STOP_GRACE, put_back};
 
 /// The largest body; a single uplink that is larger goes alone.
 const MAX_BYTES: usize = 64 << 10;
@@ -188,10 +188,11 @@ impl Plan {
 /// Drives the lane until `stop`.
 pub(super) async fn run(client: Arc<HttpClient>, batch: usize, lane: &mut Lane, stop: &mut Stop) {
     let sender = Arc::clone(&client);
-    let mut workers = Workers::new(Arc::clone(lane.name()), move |leases: Vec<Lease>| {
+    let mut workers = Workers::new(Arc::clone(lane.name()), 1, move |leases: Vec<Lease>| {
         let sendings: Vec<_> = leases.iter().map(Sending::of).collect();
         let batched = sender.send_batch(&sendings);
-        (leases, batched)
+        // There is never another one that waits.
+        Done { report: (leases, batched), goes_on: true }
     });
     let mut plan = Plan::new(batch);
     loop {
@@ -221,12 +222,6 @@ pub(super) async fn run(client: Arc<HttpClient>, batch: usize, lane: &mut Lane, 
             return lane.abandon();
         };
         settle(leases, batched, &mut plan, lane);
-    }
-}
-
-fn put_back(leases: Vec<Lease>, lane: &mut Lane) {
-    for lease in leases {
-        lane.put_back(lease);
     }
 }
 
@@ -285,7 +280,7 @@ fn settle(leases: Vec<Lease>, batched: Batched, plan: &mut Plan, lane: &mut Lane
         Some(Outcome::Failed(failure)) if failure.blame == Blame::Record && names.len() > 1 => {
             log::debug!("{}: a batch of {} is halved: {failure}", lane.name(), names.len());
             plan.halve(&names, status);
-            put_back(sent.into_iter().map(|(lease, _)| lease).collect(), lane);
+            put_back(sent.into_iter().map(|(lease, _)| lease), lane);
         }
         Some(outcome) => {
             if matches!(outcome, Outcome::Failed(_)) && names.len() > 1 {

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, IntegrationKind, Problem};
-use crate::delivery::outcome::{Failure, Layer, Report};
+use crate::delivery::outcome::{Failure, Layer, Outcome, Report};
 use crate::delivery::{Lane, Lease, Ordering, Stop};
 use crate::dial::Dial;
 use crate::flow::Variant;
@@ -47,7 +47,7 @@ use crate::integration::Tester;
 use crate::render::Interpreter;
 
 pub use client::{HttpClient, Sending};
-use workers::Workers;
+use workers::{Done, Workers};
 
 /// How long requests under way may take to finish once the agent is to stop; after that they are broken off, stay in the
 /// spool and are sent again after the start.
@@ -92,24 +92,32 @@ impl Http {
             return batch::run(client, self.batch, lane, stop).await;
         }
         let sender = Arc::clone(&client);
-        let mut workers = Workers::new(Arc::clone(lane.name()), move |lease: Lease| {
+        let mut workers = Workers::new(Arc::clone(lane.name()), self.parallel, move |lease: Lease| {
             let report = sender.send(&Sending::of(&lease));
-            (lease, report)
+            let goes_on = !matches!(report.outcome, Outcome::Failed(_));
+            Done { report: (lease, report), goes_on }
         });
-        loop {
-            let has_room = lane.in_flight() < self.parallel;
+        while !stop.is_stopped() {
+            while let Some((lease, report)) = workers.take_report() {
+                lane.settle(lease, report);
+            }
+            put_back(workers.unsent(), lane);
+            while workers.wants()
+                && let Some(lease) = lane.try_next()
+            {
+                if let Err(lease) = workers.send(lease) {
+                    lane.release(lease);
+                    lane.failed(&Failure::link(Layer::Http, "the system has no thread left for a request"));
+                }
+            }
             tokio::select! {
                 biased;
                 () = stop.stopped() => break,
-                (lease, report) = workers.done() => lane.settle(lease, report),
-                lease = lane.next(), if has_room => {
-                    if let Err(lease) = workers.send(lease) {
-                        lane.release(lease);
-                        lane.failed(&Failure::link(Layer::Http, "the system has no thread left for a request"));
-                    }
-                }
+                () = workers.reported() => {}
+                () = lane.changed(), if workers.wants() => {}
             }
         }
+        put_back(workers.take_back(), lane);
         finish(lane, &mut workers, &client).await;
     }
 
@@ -138,6 +146,13 @@ struct BreakOff(HttpClient);
 impl Drop for BreakOff {
     fn drop(&mut self) {
         self.0.shutdown();
+    }
+}
+
+/// Gives back what was not sent after all.
+fn put_back(leases: impl IntoIterator<Item = Lease>, lane: &mut Lane) {
+    for lease in leases {
+        lane.put_back(lease);
     }
 }
 
