@@ -53,6 +53,11 @@ struct Entry {
 }
 
 impl Unsynced {
+    /// None, of a file that has taken in so many records and was forced to the disk.
+    pub(super) fn since(appended: u64) -> Unsynced {
+        Unsynced { since: appended, ..Unsynced::default() }
+    }
+
     /// A round put `uplinks` in, after `appended` others, beginning with the number `first_seq`.
     pub(super) fn add(&mut self, uplinks: Vec<Routed>, first_seq: Option<u64>, appended: u64, by: Instant) {
         for (n, routed) in (0u64..).zip(uplinks) {
@@ -67,9 +72,8 @@ impl Unsynced {
     pub(super) fn forget_settled(&mut self, takers: impl Fn(u64, &[RouteId]) -> Option<Vec<AccountId>>) {
         let forgotten = &mut self.forgotten;
         self.entries.retain(|entry| {
-            let Some(accounts) = entry.seq.and_then(|seq| takers(seq, &entry.routed.routes)) else {
-                return true;
-            };
+            let Some(seq) = entry.seq else { return true };
+            let Some(accounts) = takers(seq, &entry.routed.routes) else { return true };
             forgotten.records += 1;
             for account in accounts {
                 *forgotten.delivered.entry(account).or_default() += 1;
@@ -81,7 +85,7 @@ impl Unsynced {
 
     /// Everything is on the disk, which has taken in `appended` records.
     pub(super) fn clear(&mut self, appended: u64) {
-        *self = Unsynced { since: appended, ..Unsynced::default() };
+        *self = Unsynced::since(appended);
     }
 
     /// When the first of them must be there.
@@ -138,15 +142,6 @@ impl Unsynced {
         missing.map(|entry| (entry.routed.clone(), entry.seq))
     }
 
-    /// Takes those out.
-    pub(super) fn take_missing(&mut self, appended: u64, known: u64) -> Vec<Routed> {
-        let last = last_arrived(appended, known);
-        let missing = self.entries.drain(..).filter(|entry| entry.ordinal > last);
-        let missing = missing.map(|entry| entry.routed).collect();
-        *self = Unsynced::default();
-        missing
-    }
-
     /// What came and went without such a file: a forced commit brings all or nothing.
     pub(super) fn lacking(&self, appended: u64) -> Forgotten {
         if appended <= self.since { self.forgotten.clone() } else { Forgotten::default() }
@@ -175,7 +170,7 @@ mod tests {
     use crate::clock::ManualClock;
 
     fn filled() -> (Unsynced, Instant) {
-        let (mut unsynced, now) = (Unsynced::default(), Instant::now());
+        let (mut unsynced, now) = (Unsynced::since(7), Instant::now());
         let clock = ManualClock::new();
         unsynced.add(work(0..3, &clock).uplinks, Some(100), 7, now);
         unsynced.add(work(3..5, &clock).uplinks, None, 10, now + Duration::from_secs(1));
@@ -200,10 +195,8 @@ mod tests {
     fn what_arrived_in_spite_of_an_error_does_not_go_in_twice() {
         // Twelve were known: seven on the disk, five in here.
         for (appended, missing) in [(7, 5), (9, 5), (12, 0), (99, 0)] {
-            let (mut unsynced, _) = filled();
+            let (unsynced, _) = filled();
             assert_eq!(unsynced.missing(appended, 12).count(), missing, "{appended}");
-            assert_eq!(unsynced.take_missing(appended, 12).len(), missing, "{appended}");
-            assert!(unsynced.is_empty());
         }
     }
 
@@ -212,12 +205,11 @@ mod tests {
     fn counts_are_brought_along_once() {
         for (appended, lacks) in [(7, 1), (8, 0)] {
             let (mut unsynced, _) = filled();
-            unsynced.since = 7;
             unsynced.forget_settled(|seq, _| (seq == 102).then(|| vec![AccountId(4)]));
             let forgotten = unsynced.lacking(appended);
             assert_eq!((forgotten.records, forgotten.delivered.values().sum::<u64>()), (lacks, lacks));
-            let missing = unsynced.take_missing(appended, 12);
-            let ids: Vec<u128> = missing.iter().map(|routed| routed.uplink.id.as_u128()).collect();
+            let missing = unsynced.missing(appended, 12);
+            let ids: Vec<u128> = missing.map(|(routed, _)| routed.uplink.id.as_u128()).collect();
             assert_eq!(ids, [0, 1, 3, 4]);
         }
     }

@@ -169,6 +169,7 @@ impl Writer {
     ) -> Writer {
         Writer {
             durable_end: opened.store.state().next_seq,
+            unsynced: Unsynced::since(opened.store.state().totals.appended),
             store: Some(opened.store),
             known: State::default(),
             on_disk: State::default(),
@@ -182,7 +183,6 @@ impl Writer {
             set_aside: opened.set_aside,
             generation: 0,
             closing: false,
-            unsynced: Unsynced::default(),
             unsynced_notes: Vec::new(),
             boots_noted: Noted::default(),
             unsynced_settles: 0,
@@ -526,7 +526,8 @@ impl Writer {
     fn install(&mut self, mut store: Store, work: &mut Work) -> Result<(), redb::Error> {
         let (on_disk, known) = (store.state().totals.appended, self.known.totals.appended);
         store.adopt(&self.known, &self.unsynced.lacking(on_disk))?;
-        let missing = self.unsynced.take_missing(on_disk, known);
+        let missing: Vec<Routed> = self.unsynced.missing(on_disk, known).map(|(routed, _)| routed).collect();
+        self.unsynced.clear(store.state().totals.appended);
         self.waiters.forget_numbers();
         self.boots_noted.forget();
         self.more = true;
