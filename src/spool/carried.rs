@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::{ReadableDatabase, ReadableTable};
 
 use super::account::{Account, AccountId};
+use super::kept::Gone;
 use super::losses::{LossRange, read_losses};
 use super::round::{Round, cost};
 use super::store::{DEAD, RouteId, Store};
@@ -48,6 +49,7 @@ pub(super) struct Carried {
     dead: Vec<(AccountId, Vec<u8>)>,
     losses: Vec<(AccountId, LossRange)>,
     present: Option<BTreeSet<AccountId>>,
+    gone: Option<Gone>,
 }
 
 impl Carried {
@@ -58,6 +60,7 @@ impl Carried {
         let mut carried = Carried {
             accounts: state.accounts.iter().map(|(id, account)| (file(*id), account.clone())).collect(),
             present: state.present.as_ref().map(|present| present.iter().map(|id| file(*id)).collect()),
+            gone: state.totals.gone,
             ..Carried::default()
         };
         let database = memory.database();
@@ -74,7 +77,8 @@ impl Carried {
     }
 
     /// Who took what the file never had.
-    pub(super) fn add_delivered(&mut self, forgotten: &Forgotten) {
+    pub(super) fn add(&mut self, forgotten: &Forgotten) {
+        self.gone = self.gone.or(forgotten.gone);
         for (id, n) in &forgotten.delivered {
             if let Some(account) = self.accounts.get_mut(id) {
                 account.delivered = account.delivered.saturating_add(*n);
@@ -88,6 +92,9 @@ impl Round<'_> {
     pub(super) fn take_over(&mut self, carried: &Carried) -> Result<(), redb::Error> {
         let totals = &mut self.state.totals;
         totals.appended = totals.appended.max(carried.appended);
+        // Whatever number it had there, it came after all that is here.
+        let gone = carried.gone.map(|gone| gone.numbered(self.state.next_seq));
+        totals.gone = gone.or(totals.gone);
         for (id, account) in &carried.accounts {
             if let Some(ours) = self.state.accounts.get_mut(id) {
                 ours.take_over(account);

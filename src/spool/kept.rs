@@ -20,11 +20,11 @@ use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
-use crate::uplink::{Moment, TimeSource};
+use crate::uplink::{Moment, TimeSource, Uplink};
 
 use super::jobs::Step;
 use super::record::{self, Outline};
-use super::retention::EXPIRE_AT_MOST;
+use super::retention::{EXPIRE_AT_MOST, is_trusted};
 use super::round::{Round, cost};
 use super::store::RoundDone;
 
@@ -40,6 +40,26 @@ pub struct Gone {
 }
 
 impl Gone {
+    /// An uplink that had this number.
+    pub(super) fn new(seq: u64, uplink: &Uplink) -> Gone {
+        let Uplink { at, flags, .. } = uplink;
+        Gone::heard(seq, *at, is_trusted(*at, flags.clock_trusted))
+    }
+
+    fn heard(seq: u64, at: Moment, trusted: bool) -> Gone {
+        Gone { seq, boot_id: at.boot_id, boot_ns: at.boot_ns, wall_us: at.wall_us, trusted }
+    }
+
+    /// The one that came in later.
+    pub(super) fn later(before: Option<Gone>, gone: Gone) -> Option<Gone> {
+        before.filter(|before| before.seq > gone.seq).or(Some(gone))
+    }
+
+    /// The same with another number: it came from another store.
+    pub(super) fn numbered(self, seq: u64) -> Gone {
+        Gone { seq, ..self }
+    }
+
     /// How old it is, if anybody can know.
     pub(super) fn age(&self, clock: &dyn Clock) -> Option<Duration> {
         let source = if self.trusted { TimeSource::Ntp } else { TimeSource::Untrusted };
@@ -68,16 +88,8 @@ impl Round<'_> {
     }
 
     pub(super) fn remember_gone(&mut self, seq: u64, outline: &Outline) {
-        let gone = &mut self.state.totals.gone;
-        if gone.is_none_or(|before| before.seq <= seq) {
-            *gone = Some(Gone {
-                seq,
-                boot_id: outline.at.boot_id,
-                boot_ns: outline.at.boot_ns,
-                wall_us: outline.at.wall_us,
-                trusted: outline.is_time_trusted(),
-            });
-        }
+        let gone = Gone::heard(seq, outline.at, outline.is_time_trusted());
+        self.state.totals.gone = Gone::later(self.state.totals.gone, gone);
     }
 
     /// Frees a kept record.

@@ -61,7 +61,7 @@ pub fn age(uplink: &Uplink, clock: &dyn Clock) -> Option<Duration> {
     clock.age(uplink.at, is_trusted(uplink.at, uplink.flags.clock_trusted))
 }
 
-fn is_trusted(at: Moment, clock_trusted: bool) -> bool {
+pub(super) fn is_trusted(at: Moment, clock_trusted: bool) -> bool {
     clock_trusted || at.source == TimeSource::Gps
 }
 

@@ -264,6 +264,8 @@ impl Store {
                 account.delivered = account.delivered.saturating_add(*n);
             }
         }
+        draft.totals.gone =
+            forgotten.gone.map_or(draft.totals.gone, |gone| Gone::later(draft.totals.gone, gone));
         draft.totals.next_route = draft.totals.next_route.max(before.totals.next_route);
         draft.totals.next_account = draft.totals.next_account.max(before.totals.next_account);
         let txn = self.database.begin_write()?;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::Routed;
 use super::account::AccountId;
+use super::kept::Gone;
 use super::store::{self, RouteId, Store};
 use super::values::StoreError;
 
@@ -38,6 +39,8 @@ pub(super) struct Forgotten {
     pub(super) records: u64,
     /// Who took them.
     pub(super) delivered: BTreeMap<AccountId, u64>,
+    /// The youngest of them.
+    pub(super) gone: Option<Gone>,
 }
 
 #[derive(Debug)]
@@ -75,6 +78,7 @@ impl Unsynced {
             let Some(seq) = entry.seq else { return true };
             let Some(accounts) = takers(seq, &entry.routed.routes) else { return true };
             forgotten.records += 1;
+            forgotten.gone = Gone::later(forgotten.gone, Gone::new(seq, &entry.routed.uplink));
             for account in accounts {
                 *forgotten.delivered.entry(account).or_default() += 1;
             }
@@ -208,6 +212,7 @@ mod tests {
             unsynced.forget_settled(|seq, _| (seq == 102).then(|| vec![AccountId(4)]));
             let forgotten = unsynced.lacking(appended);
             assert_eq!((forgotten.records, forgotten.delivered.values().sum::<u64>()), (lacks, lacks));
+            assert_eq!(forgotten.gone.is_some(), lacks > 0);
             let missing = unsynced.missing(appended, 12);
             let ids: Vec<u128> = missing.map(|(routed, _)| routed.uplink.id.as_u128()).collect();
             assert_eq!(ids, [0, 1, 3, 4]);

@@ -22,7 +22,6 @@
 //! [`FOREIGN`] on that no file gives out. The file gives them others: [`View::numbering`] rises, on which whoever holds some
 //! asks for them again; until then the writer translates what comes in.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -106,7 +105,7 @@ fn in_memory(before: &State, in_hand: usize) -> Result<Store, String> {
     let database = open::builder().create_with_backend(backend).map_err(|error| error.to_string())?;
     let mut store = Store::new(database, Gauge::default()).map_err(|error| error.to_string())?;
     let records = before.totals.appended.saturating_sub(in_hand as u64);
-    let counted = Forgotten { records, delivered: BTreeMap::new() };
+    let counted = Forgotten { records, ..Forgotten::default() };
     store.adopt(before, &counted).map_err(|error| error.to_string())?;
     Ok(store)
 }
@@ -220,7 +219,7 @@ impl Writer {
         let aliases =
             go_back(&mut file, refuge, memory, limits, now_us).map_err(|error| error.to_string())?;
         let mut carried = Carried::read(memory, &aliases).map_err(|error| error.to_string())?;
-        carried.add_delivered(&self.unsynced.lacking_before_refuge(on_disk));
+        carried.add(&self.unsynced.lacking_before_refuge(on_disk));
         let was_foreign = refuge.is_foreign();
         // Of a file that was not there they can't be in it.
         let arrived = if was_foreign { 0 } else { on_disk };
