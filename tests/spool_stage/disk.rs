@@ -65,7 +65,9 @@ struct State {
     /// Each begins to count when the one before it has come to pass.
     faults: VecDeque<(Operation, usize, Fault)>,
     gone: Option<io::ErrorKind>,
-    faults_hit: usize,
+    hits: Vec<(Operation, Fault)>,
+    torn: usize,
+    turned_away: usize,
     syncs: u64,
     /// The file's blocks.
     blocks: BTreeSet<usize>,
@@ -122,7 +124,9 @@ impl Disk {
             off: false,
             faults: VecDeque::new(),
             gone: None,
-            faults_hit: 0,
+            hits: Vec::new(),
+            torn: 0,
+            turned_away: 0,
             syncs: 0,
             blocks: BTreeSet::new(),
             most_blocks: usize::MAX,
@@ -219,7 +223,22 @@ impl Disk {
 
     /// How often an operation failed on purpose.
     pub fn faults_hit(&self) -> usize {
-        self.state().faults_hit
+        self.state().hits.len()
+    }
+
+    /// Which operations failed on purpose.
+    pub fn hits(&self) -> Vec<(Operation, Fault)> {
+        self.state().hits.clone()
+    }
+
+    /// How many writes a power cut has torn: some of their sectors arrived and others did not.
+    pub fn torn(&self) -> usize {
+        self.state().torn
+    }
+
+    /// How often there was no space.
+    pub fn turned_away(&self) -> usize {
+        self.state().turned_away
     }
 
     /// How often data was forced to the disk.
@@ -248,10 +267,12 @@ impl State {
             match change {
                 Unsynced::SetLen(len) => survivor.resize(len, 0),
                 Unsynced::Write { at, data } => {
-                    for (n, sector) in data.chunks(SECTOR).enumerate() {
-                        if self.random.f64() < arrives {
-                            put(&mut survivor, at + n * SECTOR, sector);
-                        }
+                    let sectors = data.chunks(SECTOR).enumerate();
+                    let arrived: Vec<_> = sectors.filter(|_| self.random.f64() < arrives).collect();
+                    let is_torn = !arrived.is_empty() && arrived.len() < data.len().div_ceil(SECTOR);
+                    self.torn += usize::from(is_torn);
+                    for (n, sector) in arrived {
+                        put(&mut survivor, at + n * SECTOR, sector);
                     }
                 }
             }
@@ -271,6 +292,7 @@ impl State {
         let wanted = (at / BLOCK..end.div_ceil(BLOCK)).filter(|block| !self.blocks.contains(block));
         let wanted: Vec<usize> = wanted.collect();
         if self.blocks.len() + wanted.len() > self.most_blocks {
+            self.turned_away += 1;
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.blocks.extend(wanted);
@@ -301,7 +323,7 @@ impl State {
         }
         let fault = *fault;
         self.faults.pop_front();
-        self.faults_hit += 1;
+        self.hits.push((operation, fault));
         match fault {
             Fault::Short(_) if operation == Operation::Write => Ok(Some(fault)),
             Fault::Once(kind) | Fault::Short(kind) => Err(kind.into()),
