@@ -104,6 +104,34 @@ async fn an_empty_file_is_a_new_spool() {
     assert_eq!(spool.view().borrow().set_aside, []);
 }
 
+/// S3: what a start leaves behind that ended while it made the file: its size, and perhaps its header without the magic
+/// number. With anything else in it, it is damaged.
+#[tokio::test]
+async fn an_unfinished_file_is_a_new_spool() {
+    let stage = Stage::new();
+    drop(Database::create(&stage.settings.path).unwrap());
+    let made = std::fs::read(&stage.settings.path).unwrap();
+    let new_file = 18 * PAGE;
+    let mut header = vec![0; new_file];
+    header[9..PAGE].copy_from_slice(&made[9..PAGE]);
+    for unfinished in [vec![0; new_file], header] {
+        std::fs::write(&stage.settings.path, &unfinished).unwrap();
+        let spool = stage.open();
+        assert_eq!(spool.view().borrow().set_aside, []);
+        spool.close();
+        for at in [0, PAGE, new_file - 1] {
+            let stage = Stage::new();
+            let mut damaged = unfinished.clone();
+            damaged[at] = 1;
+            std::fs::write(&stage.settings.path, &damaged).unwrap();
+            let spool = stage.open();
+            let view = spool.view().borrow().clone();
+            was_set_aside(&stage, &view, "damaged");
+            spool.close();
+        }
+    }
+}
+
 /// S3: whatever length a file is cut to, it is set aside.
 #[tokio::test]
 async fn a_truncated_file_is_set_aside() {

@@ -46,10 +46,10 @@
 //!
 //! A file that redb calls corrupted, that fails its integrity check, is no spool, or in which the agent died three times
 //! within a minute of opening it, is damaged: set aside, and a fresh one is started into which what can be read of it is
-//! [salvaged](salvage). A file of a newer format is set aside as newer, and imported by the version that can read it. Nothing
-//! else is damage (RULES S3): a full disk, a held lock, a missing permission are reported and tried again, and meanwhile a
-//! store of a MiB in memory takes the file's place (see the writer's refuge). It hands everything over when the file can be
-//! used.
+//! [salvaged](salvage). (One whose making was cut short holds nothing and is made again.) A file of a newer format is set
+//! aside as newer, and imported by the version that can read it. Nothing else is damage (RULES S3): a full disk, a held
+//! lock, a missing permission are reported and tried again, and meanwhile a store of a MiB in memory takes the file's place
+//! (see the writer's refuge). It hands everything over when the file can be used.
 
 mod account;
 mod appender;

@@ -18,6 +18,13 @@ use super::wear::Gauge;
 /// redb's page cache. Its own default is 1 GiB; at 1 MiB a million records cost no more memory than a thousand.
 const CACHE_BYTES: usize = 1 << 20;
 
+/// The size of a file that redb has just made, bytes.
+const NEW_FILE: u64 = 18 * 4_096;
+
+/// The length of its magic number, and the page that its header is in.
+const MAGIC_LEN: usize = 9;
+const PAGE_BYTES: usize = 4_096;
+
 /// Deaths shortly after opening that make a file count as damaged.
 const DEATHS: usize = 3;
 
@@ -118,6 +125,14 @@ pub(super) fn open(settings: &Settings, backend: &Backend, meter: &Arc<Meter>) -
     }
     match try_open(settings, backend, meter) {
         Ok((store, holding)) => Ok(Opened { store, holding, set_aside: Vec::new() }),
+        Err(Trouble::Damaged(_)) if matches!(backend, Backend::File) && is_unmade(path) => {
+            log::warn!("spool: {} was never finished, and nothing is in it; making it again", path.display());
+            std::fs::remove_file(path).map_err(|error| {
+                OpenError::Unavailable(format!("cannot remove {}: {error}", path.display()))
+            })?;
+            let (store, holding) = try_open(settings, backend, meter).map_err(not_even_fresh)?;
+            Ok(Opened { store, holding, set_aside: Vec::new() })
+        }
         Err(Trouble::Damaged(reason)) => {
             // While another one is owed, this is what an unfinished salvage of that one has made.
             let suffix = if with_suffix(path, OWED).exists() { DAMAGED } else { OWED };
@@ -145,13 +160,26 @@ fn start_fresh(
         set_aside.path.display(),
         set_aside.reason
     );
-    match try_open(settings, backend, meter) {
-        Ok((store, holding)) => Ok(Opened { store, holding, set_aside: vec![set_aside] }),
-        Err(Trouble::Damaged(reason) | Trouble::Newer(reason)) => {
-            Err(OpenError::Unavailable(format!("a fresh spool can't be used either: {reason}")))
+    let (store, holding) = try_open(settings, backend, meter).map_err(not_even_fresh)?;
+    Ok(Opened { store, holding, set_aside: vec![set_aside] })
+}
+
+fn not_even_fresh(trouble: Trouble) -> OpenError {
+    match trouble {
+        Trouble::Damaged(reason) | Trouble::Newer(reason) => {
+            OpenError::Unavailable(format!("a fresh spool can't be used either: {reason}"))
         }
-        Err(Trouble::Other(error)) => Err(error),
+        Trouble::Other(error) => error,
     }
+}
+
+/// Whether it is a file whose making was cut short: it has the size that redb gives to a new one, and neither the magic
+/// number, which is written last, nor anything but its header.
+fn is_unmade(path: &Path) -> bool {
+    let is_new = std::fs::metadata(path).is_ok_and(|file| file.len() == NEW_FILE);
+    let bytes = if is_new { std::fs::read(path).unwrap_or_default() } else { Vec::new() };
+    let parts = [bytes.get(..MAGIC_LEN), bytes.get(PAGE_BYTES..)];
+    parts.iter().all(|part| part.is_some_and(|part| part.iter().all(|byte| *byte == 0)))
 }
 
 enum Trouble {
