@@ -35,6 +35,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod crash_point;
 pub mod delivery;
 pub mod dial;
 pub mod flow;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, sleep_until};
 use crate::config::{OnReject, Order, Retry, Strategy};
+use crate::crash_point::CrashPoint;
 use crate::history::{Exchange, History, Sent, Standing};
 use crate::lorawan;
 use crate::spool::{Ledger, ReadError, RouteId, Settlement};
@@ -357,6 +358,7 @@ impl Lane {
 
     fn delivered(&mut self, lease: &Lease, receipt: Receipt) {
         log::trace!("{}: {} delivered, {receipt}", self.name, lease.uplink.id);
+        CrashPoint::BeforeSettle.reached();
         self.window.settle(lease, Settlement::Delivered);
         self.buried = 0;
         self.succeeded(lease.epoch);
@@ -422,6 +424,7 @@ impl Lane {
     }
 
     fn bury(&mut self, lease: &Lease, failure: &Failure, attempts: u32) {
+        CrashPoint::BeforeBurial.reached();
         self.buried = self.buried.saturating_add(1);
         let level = if self.buried.is_power_of_two() { log::Level::Warn } else { log::Level::Debug };
         let (name, id, n) = (&self.name, lease.uplink.id, self.buried);

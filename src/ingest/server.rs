@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::crash_point::CrashPoint;
 use crate::lorawan::{self, Device};
 use crate::metrics::{DoorCounters, DropReason};
 use crate::sightings::{ACCEPTED, Sighting, Sightings, Who};
@@ -110,6 +111,7 @@ impl Server {
                     return;
                 }
             }
+            CrashPoint::BeforeAnswer.reached();
             // A source that no longer waits gets the uplink again, and this id tells it from the first.
             let _ = from.accepted.send(ids);
             drop(from.room);

@@ -34,6 +34,8 @@ use redb::{BackendError, DatabaseError, StorageBackend, StorageError};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
+use crate::crash_point::CrashPoint;
+
 /// What is left free for the others on the disk.
 const KEEP_FREE: u64 = 1 << 20;
 
@@ -245,6 +247,9 @@ impl StorageBackend for SpoolFile {
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
         let before = self.file.len()?;
         self.space.with_room(|| self.file.set_len(len))?;
+        if before == 0 {
+            CrashPoint::FileSized.reached();
+        }
         if len < before {
             self.space.look_again();
         }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use redb::{Builder, Database, DatabaseError};
 
+use crate::crash_point::CrashPoint;
+
 use super::Settings;
 use super::file::{Holding, Meter, SpoolFile};
 use super::salvage::{DAMAGED, NEWER, OWED};
@@ -209,11 +211,13 @@ fn try_open(
         Backend::Custom(custom) => custom.open(&builder),
     }
     .map_err(|error| judge(&settings.path, &error.into()))?;
+    CrashPoint::BeforeReservation.reached();
     let store = Store::new(database, gauge).map_err(|error| match error {
         StoreError::Damaged(reason) => Trouble::Damaged(reason),
         StoreError::Newer(format) => Trouble::Newer(newer(format)),
         StoreError::Redb(error) => judge(&settings.path, &error),
     })?;
+    CrashPoint::AfterReservation.reached();
     Ok((store, holding))
 }
 
@@ -283,6 +287,7 @@ fn set_aside(path: &Path, suffix: &str, reason: String) -> Result<SetAside, Open
     if let Err(error) = std::fs::write(&note, format!("{reason}\n")) {
         log::warn!("spool: the reason can't be kept in {}: {error}", note.display());
     }
+    CrashPoint::SetAside.reached();
     Ok(SetAside { path: aside, reason, outcome: None })
 }
 

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
+use crate::crash_point::CrashPoint;
 
 use super::boots;
 use super::file::{Holding, Meter};
@@ -189,6 +190,7 @@ impl Debts<'_> {
         };
         progress.attempts = progress.attempts.saturating_add(1);
         self.note(&progress)?;
+        CrashPoint::TransferBegun.reached();
         log::warn!("spool: reading what can be read of {}", path.display());
         match Image::open(file, Some(Instant::now() + AT_MOST)) {
             Ok(image) => Ok(Some((image, progress))),
@@ -225,6 +227,7 @@ impl Debts<'_> {
         let verb = if progress.what == OWED { "salvaged" } else { "imported" };
         let transfer = Transfer::new(self.store, &values, &limits, self.clock.wall_us(), progress);
         let tally = transfer.run(image).map_err(|error| unavailable(settings, &error))?;
+        CrashPoint::TransferDone.reached();
         let is_all = tally.is_all() && values.is_complete() && image.is_last() && !image.is_late();
         Ok((is_all, told(&tally, verb, &values, image)))
     }

@@ -14,6 +14,7 @@ use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use crate::config::OnFull;
+use crate::crash_point::CrashPoint;
 
 use super::account::{Account, AccountId, Loss};
 use super::carried::Carried;
@@ -352,6 +353,9 @@ impl Store {
             for routed in &work.uplinks {
                 round.append(routed)?;
             }
+            if !work.uplinks.is_empty() {
+                CrashPoint::UplinksInRound.reached();
+            }
             for refused in &work.refused {
                 round.lose(refused.account, Loss::Refused, 1, Some(refused.lost));
             }
@@ -367,7 +371,10 @@ impl Store {
             round.evict(limits.log_cap)?;
             round.bound_dead()?;
             round.settle_accounts_of_unreadable()?;
-            durable |= round.ends_undelivered;
+            if round.ends_undelivered {
+                CrashPoint::UndeliveredInRound.reached();
+                durable = true;
+            }
         }
         txn.set_durability(if durable { Durability::Immediate } else { Durability::None })
             .map_err(redb::Error::from)?;
@@ -378,7 +385,16 @@ impl Store {
         write_routes(&txn, &self.state, &draft)?;
         write_state(&txn, &self.state, &draft, &work.notes)?;
         draft.losses.write(&self.state.losses, &txn)?;
+        if durable {
+            CrashPoint::BeforeCommit.reached();
+        }
         txn.commit()?;
+        if durable {
+            CrashPoint::AfterCommit.reached();
+            if done.more {
+                CrashPoint::JobUnderWay.reached();
+            }
+        }
         self.state = draft;
         if durable {
             self.gauge.note(written);

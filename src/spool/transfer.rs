@@ -15,6 +15,8 @@ use std::ops::ControlFlow;
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
+use crate::crash_point::CrashPoint;
+
 use super::account::{Account, AccountId, Loss};
 use super::dead::DeadV1;
 use super::image::{Image, Letter, Record, Values, Whose};
@@ -327,7 +329,9 @@ impl<'t> Transfer<'t> {
                 .iter()
                 .try_for_each(|(account, seq, value)| round.take_letter(*account, *seq, value))?;
             batch.records.iter().try_for_each(|(seq, value)| round.take_record(*seq, value))
-        })
+        })?;
+        CrashPoint::TransferPart.reached();
+        Ok(())
     }
 
     /// Counts what was not found, lets jobs go on, and says that it is done.

@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::crash_point::CrashPoint;
 
 use super::account::AccountId;
 use super::boots::Noted;
@@ -210,6 +211,8 @@ impl Writer {
         };
         runtime.block_on(self.serve());
         self.shared.set(None);
+        drop(self.store.take());
+        CrashPoint::Closed.reached();
         log::debug!("spool: closed");
     }
 
@@ -279,6 +282,7 @@ impl Writer {
     }
 
     fn begin_closing(&mut self) {
+        CrashPoint::Closing.reached();
         self.closing = true;
         self.ends.append.close();
         self.ends.settle.close();
@@ -511,11 +515,8 @@ impl Writer {
 
     /// Drops the poisoned database and opens the file again; what is not in it goes back in with the next round.
     fn reopen(&mut self, work: &mut Work) -> Result<(), String> {
-        self.shared.set(None);
-        if let Some(store) = self.store.take() {
-            self.known = store.state().clone();
-            self.on_disk = store.on_disk().clone();
-        }
+        self.let_go();
+        CrashPoint::Reopening.reached();
         let opened = salvage::open(&self.settings, &self.backend, &self.meter, &*self.clock)
             .map_err(|error| error.to_string())?;
         self.holding = opened.holding;

@@ -26,6 +26,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::crash_point::CrashPoint;
+
 use super::super::account::{Account, AccountId};
 use super::super::boots;
 use super::super::carried::{Aliases, Carried};
@@ -242,6 +244,7 @@ impl Writer {
             ..Work::default()
         };
         file.round(&work, true, limits, now_us, |_| Ok(())).map_err(|error| error.to_string())?;
+        CrashPoint::LeavingRefuge.reached();
         self.set_aside = opened.set_aside;
         self.holding = opened.holding;
         self.move_in(file, aliases, was_foreign);
