@@ -71,6 +71,11 @@ impl Arrivals {
         self.lock().clone()
     }
 
+    /// Everything so far, which is forgotten: for those who look at more of it than they want to keep.
+    pub fn take(&self) -> Vec<Arrival> {
+        std::mem::take(&mut self.lock())
+    }
+
     /// How many uplinks arrived, and how often too many times.
     pub fn tally(&self) -> Tally {
         tally(&self.lock())

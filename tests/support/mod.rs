@@ -5,6 +5,7 @@ pub(crate) mod site;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use packhorse::control::client;
 use packhorse::simulator::{Forwarder, Simulator, SimulatorConfig};
 use packhorse::uplink::Eui64;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
@@ -110,12 +112,17 @@ impl Agent {
 
     /// The same, without waiting.
     pub(crate) fn launch(folder: &Path, config: &str) -> Agent {
+        Agent::launch_by(Command::new(packhorse()), folder, config)
+    }
+
+    /// The same, by a command that becomes the agent.
+    pub(crate) fn launch_by(mut command: Command, folder: &Path, config: &str) -> Agent {
         let file = folder.join("packhorse.toml");
         std::fs::write(&file, config).unwrap();
         let log = folder.join("agent.log");
         let mut log_file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         writeln!(log_file, "--- start").unwrap();
-        let child = Command::new(packhorse())
+        let child = command
             .args(["run", "--verbose", "--config"])
             .arg(&file)
             .stdin(Stdio::null())
@@ -154,10 +161,13 @@ impl Agent {
         })
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// SIGHUP: read the config again.
     pub(crate) fn hang_up(&self) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+        kill_process(self.pid(), Signal::HUP).unwrap();
     }
 
     /// Waits for a line of the log.
@@ -175,13 +185,23 @@ impl Agent {
     /// SIGKILL: no goodbye, no flush.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(is_killed(status), "the agent had ended by itself, with {status}\n{}", self.log());
+    }
+
+    /// Whether it is still there.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// SIGTERM, and how it ended.
-    pub(crate) fn terminate(mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    pub(crate) fn terminate(self) -> ExitStatus {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+        self.end()
+    }
+
+    /// How it ends by itself.
+    pub(crate) fn end(mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -189,7 +209,7 @@ impl Agent {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("the agent does not stop\n{}", self.log());
+        panic!("the agent does not end\n{}", self.log());
     }
 
     /// Resident memory in KiB.
@@ -217,6 +237,11 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether this is how a process ends that got a SIGKILL.
+pub(crate) fn is_killed(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::KILL.as_raw())
 }
 
 /// A forwarder of `devices` devices to `port` on loopback. The machine may be busy, so it waits long for its acks.
