@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::ControlFlow;
 
 use packhorse::spool::{AccountId, Entry, Ledger, Loss, ReadError, RouteId, Spool};
 use packhorse::uplink::Uplink;
@@ -157,6 +158,7 @@ impl Picture {
                     Entry::Other => {}
                     other => panic!("record {seq} is {other:?}"),
                 }
+                ControlFlow::Continue(())
             })?;
             let letters = spool.operator().dead_letters(account.id, 0, usize::MAX)?;
             letters.iter().for_each(|letter| check(&letter.uplink));
