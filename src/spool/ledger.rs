@@ -15,8 +15,9 @@ use super::values::read_account;
 use super::writer::Settle;
 use super::{ReadError, Settlement, Shared, View};
 
-/// Settlements of one lane that may wait for the writer before the lane leases no more.
-const SETTLE_CREDIT: usize = 1024;
+/// Settlements of one lane that may wait for the writer before the lane leases no more. As many again may be committed and not
+/// yet forced to the disk (RULES S30), so a kill in a slow sync undoes no more than twice this.
+const SETTLE_CREDIT: usize = 256;
 
 /// One integration's side of the spool: read its records in order, settle them.
 #[derive(Debug)]
