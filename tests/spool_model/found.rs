@@ -95,3 +95,28 @@ fn a_kill_undoes_fewer_settlements_than_256() {
         ],
     });
 }
+
+/// S3, S24: a round that is in the file although its commit was reported to have failed, when the file can't be opened again
+/// either: what made room in memory meanwhile counts as evicted, whether it is in the file or not.
+#[test]
+fn what_is_evicted_in_memory_counts_even_if_the_file_has_it() {
+    live(&Case {
+        seed: 0,
+        holes: false,
+        immediate: false,
+        trusted: false,
+        config: Config { max_size: 67108864, on_full: DropOldest, keep_hours: 0, max_age_hours: 20 },
+        steps: vec![
+            Restart {
+                ending: Kill,
+                at_start: None,
+                config: Config { max_size: 24000, on_full: DropOldest, keep_hours: 0, max_age_hours: 20 },
+            },
+            Ingest { n: 5, len: 8, to: 1, unknown: false, durable: false, note: false },
+            Ingest { n: 1, len: 8, to: 1, unknown: false, durable: false, note: false },
+            Trouble { what: FailedSync, after: 0 },
+            Trouble { what: FailedSync, after: 0 },
+            Ingest { n: 4, len: 1926, to: 3, unknown: false, durable: false, note: false },
+        ],
+    });
+}

@@ -9,7 +9,8 @@
 //!
 //! That it can fail was tried with defects put into the spool one at a time: a forced commit that is not synced, an answer before
 //! the commit, an eviction too many, a count left behind, a number given out twice, uplinks put in twice or not at all after
-//! an error, and a dozen of that kind; each was found within the usual run, most within seconds.
+//! an error, and a dozen of that kind. Each was found within the usual run, most within seconds; two of them, a limit of RULES S30
+//! that is raised and a count that an I/O error drops, only by what is kept in [`found`].
 //!
 //! | variable | |
 //! |---|---|

@@ -16,6 +16,10 @@
 //! losses; counts; settlements of records in the file that came too late for it. If that round fails, the store in memory goes
 //! on as if it had not been tried.
 //!
+//! A round whose commit was reported to have failed may be in the file all the same, and that can't be seen before the file is
+//! opened. Its uplinks are not put in twice then, but what became of them in memory counts beside what becomes of them in the
+//! file: one that was delivered goes out once more, and one that made room counts as evicted although the file has it.
+//!
 //! # Numbers
 //!
 //! A spool that found no file at its start made its routes and accounts in memory, with numbers from

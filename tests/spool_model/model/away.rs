@@ -27,6 +27,11 @@ impl State {
         }
     }
 
+    /// The uplinks that have come in and that not everybody has got.
+    pub(crate) fn unfinished(&self) -> impl Iterator<Item = u64> {
+        self.ever.iter().copied().filter(|number| !self.finished.contains_key(number))
+    }
+
     /// S3: the store in memory that takes the place of this one while its file can't be used.
     pub(crate) fn refuge(&self) -> State {
         let emptied = |side: &Side| Side { paused: side.paused, ..Side::of(side.who) };

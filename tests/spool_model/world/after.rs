@@ -20,7 +20,7 @@ use crate::picture::Picture;
 impl World {
     /// After an I/O error the file was opened again: finds out what was in it, and what the writer has put in again.
     pub(super) fn follow_reopening(&mut self, picture: &Picture, doing: &Doing) {
-        let (mut found, mut by_refuge) = (Found::default(), false);
+        let (mut found, mut by_refuge, mut is_doubled) = (Found::default(), false, false);
         for failure in self.failures(doing) {
             for (is_refuge, mut rounds) in
                 [(false, self.by_reopening(&failure)), (true, self.by_refuge(&failure))]
@@ -32,6 +32,7 @@ impl World {
                 if self.is_it(&mut rounds, failure.from, picture) {
                     found.add(failure.at, rounds);
                     by_refuge |= is_refuge;
+                    is_doubled |= is_refuge && failure.has_arrived;
                 }
             }
         }
@@ -45,22 +46,40 @@ impl World {
         // The writer begins anew with each store: in memory, and with the file again.
         let began_anew = self.spool().view().borrow().generation - self.said.generation;
         self.met.note_if(by_refuge && began_anew > 1, "refuge");
+        if is_doubled {
+            self.in_doubt += self.said.at_risk + doing.act.uplinks.len() as u64;
+        }
     }
 
     /// All the ways in which the rounds of an act may have failed.
     fn failures(&self, doing: &Doing) -> Vec<Failure<'_>> {
         let from = self.first_unused();
         let refused = self.over..self.over + doing.refused;
+        let at_risk = self.said.at_risk as usize;
         let mut failures = Vec::new();
         for failed in (self.over - 1..self.history.len()).filter(|it| !refused.contains(it)) {
             let is_first = failed < self.over;
             let (act, look) =
                 if is_first { (doing.act.clone(), doing.look) } else { (Act::default(), false) };
             let memory = &self.history[failed];
+            let n = if is_first { at_risk } else { at_risk + doing.act.uplinks.len() };
             for (at, disk) in self.history.iter().enumerate().take(failed + 2) {
                 let has_arrived = at > failed;
-                let act = act.clone();
-                failures.push(Failure { is_first, at, memory, disk, has_arrived, from, act, look });
+                let mut failure = Failure {
+                    is_first,
+                    at,
+                    memory,
+                    disk,
+                    has_arrived,
+                    from,
+                    act: act.clone(),
+                    look,
+                    in_hand: n,
+                };
+                failures.push(failure.clone());
+                // Or a round that was forced before it has taken some of them out of the writer's hands.
+                failure.in_hand = failure.lacking();
+                failures.extend(Some(failure).filter(|it| it.in_hand != n));
             }
         }
         failures
@@ -71,9 +90,7 @@ impl World {
         let Failure { memory, disk, .. } = failure;
         let (mut state, mut again) =
             (disk.reopened(failure.from).with_config_of(memory), failure.act.clone());
-        if failure.has_arrived {
-            again.uplinks.clear();
-        }
+        again.uplinks.retain(|heard| !disk.ever.contains(&heard.number));
         again.uplinks.splice(..0, self.bring_along(memory, disk, &mut state));
         again.note = again.note.or(memory.notes);
         let mut rounds = vec![state.clone()];
@@ -85,16 +102,15 @@ impl World {
     fn by_refuge(&self, failure: &Failure<'_>) -> Vec<State> {
         let Failure { memory, disk, act, .. } = failure;
         let mut state = disk.reopened(failure.from);
-        let missing = self.bring_along(memory, disk, &mut state);
+        self.bring_along(memory, disk, &mut state);
         let mut refuge = memory.refuge();
         let rules = self.rules(failure.look).in_refuge();
-        refuge.round(&Act { uplinks: missing, ..Act::default() }, Rules { look: false, ..rules });
+        refuge
+            .round(&Act { uplinks: self.in_hand(failure), ..Act::default() }, Rules { look: false, ..rules });
         refuge.round(&Act { settles: Vec::new(), order: None, ..act.clone() }, rules);
         let opened = state.clone().with_config_of(&refuge);
         let mut uplinks = state.take_over(&refuge);
-        if failure.has_arrived {
-            uplinks.clear();
-        }
+        uplinks.retain(|heard| !disk.ever.contains(&heard.number));
         state = state.with_config_of(&refuge);
         state.appended = memory.appended + act.uplinks.len() as u64 - uplinks.len() as u64;
         let note = act.note.or(memory.notes);
@@ -102,6 +118,13 @@ impl World {
         let mut rounds = vec![opened];
         rounds.extend(self.foresee(state, &last, false));
         rounds
+    }
+
+    /// What the writer has in its hands besides the round that failed: the last that came in.
+    fn in_hand(&self, failure: &Failure<'_>) -> Vec<Heard> {
+        let unfinished: Vec<u64> = failure.memory.unfinished().collect();
+        let first = unfinished.len().saturating_sub(failure.in_hand);
+        unfinished[first..].iter().map(|number| self.heard[number].clone()).collect()
     }
 
     /// What a program that goes on has in memory and the disk lacks: uplinks, which are returned, and counts of those that
@@ -194,6 +217,7 @@ impl World {
 }
 
 /// A way in which a round may have failed.
+#[derive(Clone)]
 struct Failure<'h> {
     /// It is the act's own, not one of those that came of it.
     is_first: bool,
@@ -208,6 +232,15 @@ struct Failure<'h> {
     from: u64,
     act: Act,
     look: bool,
+    /// How many uplinks the writer has in its hands, because they are not known to be on the disk.
+    in_hand: usize,
+}
+
+impl Failure<'_> {
+    /// How many the file lacks.
+    fn lacking(&self) -> usize {
+        self.memory.unfinished().filter(|number| !self.disk.ever.contains(number)).count()
+    }
 }
 
 /// What was on a disk, as far as can be told: several states may have become the same one.
