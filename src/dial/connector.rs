@@ -8,8 +8,7 @@
 
 use rustls::{ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
-use ureq::unversioned::transport::time::{Duration, Instant};
-use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, Transport};
+use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport};
 
 use super::TlsSource;
 use super::failure::Stumble;
@@ -53,19 +52,7 @@ impl Connector<()> for HttpConnector {
             return Ok(Some(Box::new(Gathering::new(socket, details))));
         };
         let mut conn = ClientConnection::new(source.current(), name.clone()).map_err(Stumble::Tls)?;
-        socket.limit(remaining(details));
         conn.complete_io(&mut socket).map_err(Stumble::shaking_hands)?;
         Ok(Some(Box::new(Gathering::new(StreamOwned { conn, sock: socket }, details))))
     }
-}
-
-/// The connect budget, less what is spent.
-fn remaining(details: &ConnectionDetails<'_>) -> NextTimeout {
-    let mut timeout = details.timeout;
-    if let (Duration::Exact(budget), Instant::Exact(start), Instant::Exact(now)) =
-        (timeout.after, details.now, (details.current_time)())
-    {
-        timeout.after = Duration::Exact(budget.saturating_sub(now.saturating_duration_since(start)));
-    }
-    timeout
 }

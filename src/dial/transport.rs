@@ -46,7 +46,8 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Connects to the first address that answers. Each but the last gets half of the time that is left.
+    /// Connects to the first address that answers. Each but the last gets half of the time that is left; what is left at the
+    /// end is the limit of a handshake.
     pub(super) fn connect(details: &ConnectionDetails<'_>) -> Result<Socket, ureq::Error> {
         let until = details.timeout.not_zero().map(|budget| Instant::now() + *budget);
         let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
