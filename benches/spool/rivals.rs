@@ -57,12 +57,7 @@ impl Counter {
 
     /// How long it takes from the first of `n` to the last, which something that `start` begins sends.
     pub(crate) fn time<T>(&self, n: usize, start: impl FnOnce() -> T) -> (Duration, T) {
-        let before = self.count();
-        let started = start();
-        super::wait("the first message", || self.count() > before);
-        let first = Instant::now();
-        super::wait("the last message", || self.count() >= before + n);
-        (first.elapsed(), started)
+        time(&self.count, n, start)
     }
 }
 
@@ -70,6 +65,16 @@ impl Drop for Counter {
     fn drop(&mut self) {
         let _ = self.client.try_disconnect();
     }
+}
+
+fn time<T>(count: &AtomicUsize, n: usize, start: impl FnOnce() -> T) -> (Duration, T) {
+    let count = || count.load(Ordering::Relaxed);
+    let before = count();
+    let started = start();
+    super::wait("the first of them", || count() > before);
+    let first = Instant::now();
+    super::wait("the last of them", || count() >= before + n);
+    (first.elapsed(), started)
 }
 
 /// A broker on a free port.
@@ -134,17 +139,9 @@ impl Sink {
         Sink { address, count }
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
-    }
-
     /// How long it takes from the first of `n` to the last, which something that `start` begins sends.
     pub(crate) fn time(&self, n: usize, start: impl FnOnce()) -> Duration {
-        start();
-        super::wait("the first request", || self.count() > 0);
-        let first = Instant::now();
-        super::wait("the last request", || self.count() >= n);
-        first.elapsed()
+        time(&self.count, n, start).0
     }
 }
 
