@@ -85,8 +85,7 @@ fn only_a_binary_with_debug_assertions_has_crash_points() {
 fn in_the_first_start() {
     for point in points(&[Stage::NewFile, Stage::Start]) {
         let mut world = World::new(1);
-        let agent = launch_to_die(&world, point, 1);
-        load_until_dead(&mut world, agent, point);
+        die_under_load(&mut world, point, 1);
         finish(world, assert_nothing_else_happened);
     }
 }
@@ -96,8 +95,7 @@ fn in_a_later_start() {
     for point in points(&[Stage::Start]) {
         let mut world = World::new(2);
         live_well(&mut world);
-        let agent = launch_to_die(&world, point, 1);
-        load_until_dead(&mut world, agent, point);
+        die_under_load(&mut world, point, 1);
         finish(world, assert_nothing_else_happened);
     }
 }
@@ -110,8 +108,7 @@ fn while_uplinks_come_and_go() {
         live_well(&mut world);
         world.set_api(nth == 1 || point == CrashPoint::BeforeSettle);
         world.set_broker(false);
-        let agent = launch_to_die(&world, point, nth);
-        load_until_dead(&mut world, agent, point);
+        die_under_load(&mut world, point, nth);
         finish(world, assert_nothing_else_happened);
     }
 }
@@ -123,8 +120,7 @@ fn while_records_are_refused() {
         let mut world = World::new(4);
         live_well(&mut world);
         world.api().unwrap().answer_with(422);
-        let agent = launch_to_die(&world, point, nth);
-        load_until_dead(&mut world, agent, point);
+        die_under_load(&mut world, point, nth);
         world.api().unwrap().answer_with(200);
         world.at_api.is_in_order = false;
         let (mut agent, status) = world.drain();
@@ -152,8 +148,7 @@ fn while_records_are_evicted() {
         world.spool = "max_size = \"1MiB\"".into();
         world.set_api(false);
         world.set_broker(false);
-        let agent = launch_to_die(&world, point, 3);
-        load_until_dead(&mut world, agent, point);
+        die_under_load(&mut world, point, 3);
         let (agent, status) = world.drain();
         let committed = status["committed"].as_u64().unwrap();
         let dropped = |name| integration(&status, name)["dropped"]["evicted"].as_u64().unwrap();
@@ -206,8 +201,7 @@ fn while_a_damaged_file_is_salvaged() {
         fill(&mut world);
         let spool = OpenOptions::new().write(true).open(world.file("spool.redb")).unwrap();
         spool.write_all_at(b"no spool's", 0).unwrap();
-        let agent = launch_to_die(&world, point, 1);
-        load_until_dead(&mut world, agent, point);
+        die_under_load(&mut world, point, 1);
         finish(world, |status| {
             let aside = status["spool"]["set_aside"].as_array().unwrap();
             let outcome = aside[0]["outcome"].as_str().unwrap();
@@ -224,8 +218,7 @@ fn while_a_newer_file_is_imported() {
         let mut world = World::new(8);
         fill(&mut world);
         std::fs::rename(world.file("spool.redb"), world.file("spool.redb.newer")).unwrap();
-        let agent = launch_to_die(&world, point, 1);
-        load_until_dead(&mut world, agent, point);
+        die_under_load(&mut world, point, 1);
         finish(world, assert_nothing_else_happened);
     }
 }
@@ -297,8 +290,9 @@ fn fill(world: &mut World) {
     assert!(agent.terminate().success());
 }
 
-/// Everybody sends until the agent has died where it was told to.
-fn load_until_dead(world: &mut World, mut agent: Agent, point: CrashPoint) {
+/// Everybody sends until the agent has died where it is told to.
+fn die_under_load(world: &mut World, point: CrashPoint, nth: u64) {
+    let mut agent = launch_to_die(world, point, nth);
     let until = Instant::now() + PATIENCE;
     let mut opened = false;
     while agent.is_alive() {
